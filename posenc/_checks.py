@@ -1,0 +1,56 @@
+"""Argument checks that many keys share; each names the argument, what is allowed and the value."""
+
+import numpy as np
+
+
+def count(name: str, value: int, at_least: int = 1) -> int:
+    """Return `value` if it is an integer of at least `at_least`."""
+    if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+    return int(value)
+
+
+def real(name: str, value: np.ndarray | float, min_ndim: int = 0) -> np.ndarray:
+    """Return `value` as a float64 array if it is real, finite and not empty."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim < min_ndim:
+        raise ValueError(f"{name} must have at least {min_ndim} axes, got shape {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)].flat[0]}")
+    return array.astype(np.float64)
+
+
+def shape(name: str, array: np.ndarray, wanted: tuple[int, ...]) -> None:
+    """Raise unless `array` has exactly the shape `wanted`."""
+    if array.shape != wanted:
+        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
+
+
+def batches(**arrays: np.ndarray) -> None:
+    """Raise unless all axes but the last two broadcast together."""
+    leading = [array.shape[:-2] for array in arrays.values()]
+    try:
+        np.broadcast_shapes(*leading)
+    except ValueError:
+        names, sizes = ", ".join(arrays), ", ".join(map(str, leading))
+        raise ValueError(f"leading axes of {names} must broadcast, got {sizes}") from None
+
+
+def mask(name: str, value: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
+    """Return `value` broadcast to `wanted` if it is boolean and has a True in every row."""
+    array = np.asarray(value)
+    if array.dtype != np.bool:
+        raise TypeError(f"{name} must be boolean, got dtype {array.dtype}")
+    try:
+        array = np.broadcast_to(array, wanted)
+    except ValueError:
+        raise ValueError(f"{name} must broadcast to {wanted}, got shape {array.shape}") from None
+    if not array.any(axis=-1).all():
+        raise ValueError(f"{name} must be True somewhere in every row, got a row of False")
+    return array

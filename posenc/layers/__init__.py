@@ -1,0 +1,1 @@
+"""The layers: torch modules whose constants come from the equations, one module per key."""

@@ -1,0 +1,42 @@
+"""Options and markers of the test suite."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import trees
+from claims import RESULTS
+from hypothesis import settings
+
+from scripts.sitegen.tree import ROOT
+
+# The same examples on every run; no deadline, because machines of CI stall.
+settings.register_profile("posenc", deadline=None, derandomize=True)
+settings.load_profile("posenc")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--claims-out", metavar="FILE", help="write what the claims of this run measured, as JSON"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "claim: measures a sentence of the site (tests/claims.py)")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if out := session.config.getoption("--claims-out"):
+        text = json.dumps(RESULTS, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        Path(out).write_text(text + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site strictly, once for all tests; `POSENC_BUILT` names one that is built."""
+    if ready := os.environ.get("POSENC_BUILT"):
+        return Path(ready)
+    target = tmp_path_factory.mktemp("built") / "site"
+    trees.build(ROOT, target)
+    return target
