@@ -1,0 +1,1 @@
+"""Everything that builds the site."""

@@ -1,0 +1,1 @@
+"""Figures of the site, one module per key."""

@@ -1,0 +1,1 @@
+"""Site logic in plain functions, behind thin MkDocs hooks."""

@@ -1,0 +1,166 @@
+"""Claims: measured by their tests, cached by content, shown as badges and as the ledger."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from html import escape
+from pathlib import Path
+
+import yaml
+
+from scripts.sitegen import directives
+from scripts.sitegen.tree import LANGUAGES, files, fingerprint
+
+NUMBERED = re.compile(r"\\tag\{(?P<number>[0-9][^}]*)\}")
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def statements(root: Path) -> dict[str, dict]:
+    """Sentence and wrong variant of every claim, in both languages."""
+    return yaml.safe_load((root / "docs/claims.yml").read_text("utf-8"))
+
+
+def measured(root: Path) -> dict[str, dict]:
+    """What every claim measured; its tests run only if they or the package changed."""
+    cache = root / ".cache/claims.json"
+    key = fingerprint(root, files(root, "posenc/**/*.py", "tests/test_*.py", "tests/c*.py"))
+    if cache.exists() and (known := json.loads(cache.read_text("utf-8")))["key"] == key:
+        return known["claims"]
+    claims = _run(root)
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_text(json.dumps({"key": key, "claims": claims}, ensure_ascii=False), "utf-8")
+    return claims
+
+
+def _run(root: Path) -> dict[str, dict]:
+    out = root / ".cache/claims.run.json"
+    out.parent.mkdir(exist_ok=True)
+    out.unlink(missing_ok=True)
+    started = time.process_time(), os.times()
+    command = [sys.executable, "-m", "pytest", "tests", "-m", "claim", "-q", "--no-header"]
+    options = ["-p", "no:cacheprovider", "--claims-out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    run = subprocess.run(
+        command + options, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    after = os.times()
+    spent = after.children_user + after.children_system
+    spent -= started[1].children_user + started[1].children_system
+    print(f"INFO    -  Claims measured in {spent:.1f} s of CPU (reported apart)", file=sys.stderr)
+    if not out.exists() or run.returncode not in (0, 1):
+        raise ValueError(f"the claims could not run:\n{run.stdout[-3000:]}{run.stderr[-1000:]}")
+    return json.loads(out.read_text("utf-8"))
+
+
+def failures(claims: dict[str, dict]) -> list[str]:
+    """One message per claim that failed."""
+    return [f"claim {key} failed: {c['failed']}" for key, c in claims.items() if "failed" in c]
+
+
+def number(value: float) -> str:
+    """A measured value for readers: two digits, powers of ten typeset.
+
+    >>> number(4.44e-16), number(0.05), number(0.0), number(12.3456)
+    ('4.4 × 10⁻¹⁶', '0.05', '0', '12')
+    """
+    mantissa, _, exponent = f"{value:.2g}".partition("e")
+    if not exponent:
+        return mantissa
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPT)
+    return power if mantissa == "1" else f"{mantissa} × {power}"
+
+
+def lookup(claim_id: str, claims: dict[str, dict]) -> dict:
+    """Result of one claim; unknown ids are an error."""
+    if claim_id not in claims:
+        raise ValueError(f"unknown claim '{claim_id}'")
+    return claims[claim_id]
+
+
+def value(name: str, spec: str, claims: dict[str, dict]) -> str:
+    """A number that a claim recorded beside its measurement, formatted."""
+    claim_id, _, field = name.rpartition(".")
+    result = lookup(claim_id, claims)
+    known = {key: result[key] for key in ("measured", "bound", "wrong")} | result["values"]
+    if field not in known:
+        raise ValueError(f"claim {claim_id} records no '{field}', only {', '.join(known)}")
+    return format(known[field], spec) if spec else number(known[field])
+
+
+def place(root: Path, test: str) -> tuple[str, int]:
+    """File and line of a claim's test."""
+    path, _, name = test.partition("::")
+    tree = ast.parse((root / path).read_text("utf-8"))
+    nodes = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name)
+    node = next(nodes)
+    return path, min([node.lineno, *(d.lineno for d in node.decorator_list)])
+
+
+def badge(claim_id: str, result: dict, statement: str, href: str) -> str:
+    """The mark of a claim in running text."""
+    text = f"{number(result['measured'])} ≤ {number(result['bound'])}"
+    title = escape(statement, quote=True)
+    return f'<a class="pe-claim" href="{href}" title="{title}" data-claim="{claim_id}">{text}</a>'
+
+
+def uses(root: Path, language: str) -> dict[str, list[str]]:
+    """Pages that cite each claim."""
+    cited: dict[str, list[str]] = {}
+    for path in files(root, f"docs/{language}/**/*.md"):
+        for directive in directives.find(path.read_text("utf-8")):
+            if directive.name == "claim":
+                pages = cited.setdefault(directive.argument, [])
+                page = path.relative_to(root / "docs" / language).as_posix()
+                if page not in pages:
+                    pages.append(page)
+    return cited
+
+
+def equations_without_claim(markdown: str) -> list[str]:
+    """Numbered equations of a page that no claim on it names."""
+    named = {d.rest for d in directives.find(markdown) if d.name == "claim"}
+    numbered = [m["number"] for m in NUMBERED.finditer(markdown)]
+    inserted = [d.rest for d in directives.find(markdown) if d.name == "formula"]
+    numbered += [rest for rest in inserted if rest[:1].isdigit()]
+    return [n for n in numbered if n not in named]
+
+
+def problems(root: Path, claims: dict[str, dict]) -> list[str]:
+    """Claims without a sentence or a page, and numbered equations without a claim."""
+    said = statements(root)
+    found = [f"docs/claims.yml: no sentence for claim {key}" for key in claims.keys() - said.keys()]
+    found += [f"docs/claims.yml: no test for claim {key}" for key in said.keys() - claims.keys()]
+    for language in LANGUAGES:
+        unused = claims.keys() - uses(root, language).keys()
+        found += [f"claim {key} is used on no page of docs/{language}" for key in unused]
+        for path in files(root, f"docs/{language}/*.md"):
+            where = path.relative_to(root).as_posix()
+            for tag in equations_without_claim(path.read_text("utf-8")):
+                found.append(f"{where}: equation ({tag}) has no claim")
+    return sorted(found)
+
+
+LEDGER = {
+    "zh": ("论断", "测得", "界", "错误变体", "测试", "页面"),
+    "en": ("claim", "measured", "bound", "wrong variant", "test", "pages"),
+}
+
+
+def ledger(root: Path, language: str, claims: dict[str, dict], href) -> str:
+    """The table of all claims in one language; `href(test)` gives a link."""
+    said, pages = statements(root), uses(root, language)
+    rows = [LEDGER[language], ("---",) * len(LEDGER[language])]
+    for key, result in sorted(claims.items()):
+        links = "<br>".join(f"[{page.removesuffix('.md')}]({page})" for page in pages.get(key, []))
+        wrong = f"{number(result['wrong'])}<br>{said[key]['wrong'][language]}"
+        test = f'<a href="{href(result["test"])}">{result["test"].partition("::")[2]}</a>'
+        sentence = f'<span id="{key}"></span>{said[key][language]}<br>`{key}`'
+        figures = number(result["measured"]), number(result["bound"])
+        rows.append((sentence, *figures, wrong, test, links))
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows
+    )

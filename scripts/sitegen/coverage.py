@@ -1,0 +1,164 @@
+"""Where the site answers each item of the two notes that it grew from: docs/coverage.yml."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from scripts.sitegen import places
+from scripts.sitegen.pages import read
+from scripts.sitegen.tree import LANGUAGES, ROOT, keys
+
+KINDS = {
+    "keys": "audit key",
+    "errata": "erratum",
+    "figures": "figure",
+    "blanks": "blank",
+    "questions": "question",
+}
+DRAWN = "figures", "blanks"
+WORDS = {
+    "zh": {
+        "head": ("节", "已覆盖", "全部", "键", "判定", "在哪里"),
+        "later": "尚未写：`{}`",
+        "titles": ("笔记条目", "勘误", "插图", "空白", "待答问题"),
+        "verdicts": (
+            "正确", "须说明约定", "错误", "有歧义", "排版损坏", "未证实", "缺失", "已找回", "过时",
+            "无判定",
+        ),
+    },
+    "en": {
+        "head": ("section", "covered", "all", "key", "verdict", "where"),
+        "later": "not yet written: `{}`",
+        "titles": ("Items of the notes", "Errata", "Figures", "Blanks", "Open questions"),
+        "verdicts": (
+            "correct", "needs a convention", "wrong", "ambiguous", "garbled", "unproved", "lost",
+            "recovered", "dated", "no verdict",
+        ),
+    },
+}  # fmt: skip
+VERDICTS = (
+    "OK", "CONV", "WRONG", "AMBIG", "GARBLED", "UNPROVED", "LOST", "RECOVERED", "DATED", "NONE",
+)  # fmt: skip
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it was built: 10 times faster
+Anchors = dict[str, dict[str, set[str]]]
+
+
+def load(root: Path = ROOT) -> dict[str, dict[str, dict]]:
+    """The audit: for each kind of item, each item's section, verdict and anchors."""
+    return yaml.load((root / "docs/coverage.yml").read_text("utf-8"), LOADER)
+
+
+def anchors(root: Path = ROOT) -> Anchors:
+    """Ids that the Markdown of every page gives, by language and page."""
+    return {
+        lang: {
+            path.relative_to(root / "docs" / lang).with_suffix("").as_posix(): places.anchors(
+                path.read_text("utf-8")
+            )
+            for path in sorted((root / "docs" / lang).rglob("*.md"))
+        }
+        for lang in LANGUAGES
+    }
+
+
+def problems(root: Path, anchors: Anchors) -> list[str]:
+    """Items of sections in the nav that a reader cannot find, in either language."""
+    written = keys(root)
+    return [
+        f"{KINDS[kind]} {key}{why}"
+        for kind, items in load(root).items()
+        for key, entry in items.items()
+        for why in _faults(kind, entry, root, anchors, must=entry["section"] in written)
+    ]
+
+
+def count(root: Path = ROOT) -> tuple[int, int]:
+    """How many items of the notes have an answer, and how many there are."""
+    items = load(root)["keys"].values()
+    return sum(bool(entry.get("at")) for entry in items), len(items)
+
+
+def table(language: str, root: Path = ROOT) -> str:
+    """Markdown of the coverage page: counts by section, then every item with its place."""
+    audit, words = load(root), WORDS[language]
+    parts = [_counts(audit, words)]
+    for kind, items in audit.items():
+        title = words["titles"][list(KINDS).index(kind)]
+        parts += [f"## {title} {{#{kind}}}", _list(items, words)]
+    return "\n\n".join(parts)
+
+
+def _faults(kind: str, entry: dict, root: Path, anchors: Anchors, must: bool) -> list[str]:
+    places = entry.get("at") or []
+    if must and not places:
+        return [" has no anchor"]
+    lost = [f": {why}" for place in places for why in _unresolved(place, anchors)]
+    if lost or not places:
+        return lost
+    bare = _unproved(places, root) if entry.get("verdict") == "WRONG" else ()
+    blank = (why for place in places for why in _undrawn(place, root)) if kind in DRAWN else ()
+    return [f": {why}" for why in (*bare, *blank)]
+
+
+def _unresolved(place: str, anchors: Anchors) -> Iterator[str]:
+    page, _, anchor = place.partition("#")
+    for language in LANGUAGES:
+        if anchor not in anchors[language].get(page, set()):
+            yield f"{place} is no anchor of docs/{language}/{page}.md"
+
+
+def _unproved(places: list[str], root: Path) -> Iterator[str]:
+    """What a wrong item lacks: a box of errata among its places, with a claim in the box."""
+    for language in LANGUAGES:
+        boxes = [_box(place, language, root) for place in places]
+        if not any("type: erratum" in box for box in boxes):
+            yield f"verdict WRONG, but no errata box of docs/{language} among {', '.join(places)}"
+        elif not any("type: erratum" in box and "[[claim " in box for box in boxes):
+            yield f"errata box of docs/{language} holds no [[claim …]]"
+
+
+def _undrawn(place: str, root: Path) -> Iterator[str]:
+    page, _, anchor = place.partition("#")
+    for language in LANGUAGES:
+        items = places.section(read(_text(page, language, root)).items, anchor)
+        if not any(item.kind == "[[figure]]" for item in items):
+            yield f"{place} of docs/{language} holds no [[figure …]]"
+
+
+def _box(place: str, language: str, root: Path) -> str:
+    page, _, anchor = place.partition("#")
+    return places.box(_text(page, language, root), anchor)
+
+
+def _text(page: str, language: str, root: Path) -> str:
+    path = root / "docs" / language / f"{page}.md"
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
+def _counts(audit: dict, words: dict) -> str:
+    entries = list(audit["keys"].values())
+    totals = Counter(entry["section"] for entry in entries)
+    covered = Counter(entry["section"] for entry in entries if entry.get("at"))
+    rows = [(f"`{name}`", str(covered[name]), str(total)) for name, total in totals.items()]
+    return _table(words["head"][:3], [*rows, ("", str(covered.total()), str(totals.total()))])
+
+
+def _list(items: dict[str, dict], words: dict) -> str:
+    if not any("verdict" in entry for entry in items.values()):
+        head = words["head"][3], words["head"][5]
+        return _table(head, [(key, _where(entry, words)) for key, entry in items.items()])
+    verdicts = dict(zip(VERDICTS, words["verdicts"], strict=True))
+    rows = [(key, verdicts[e["verdict"]], _where(e, words)) for key, e in items.items()]
+    return _table(words["head"][3:], rows)
+
+
+def _where(entry: dict, words: dict) -> str:
+    links = [f"[{p}]({p.replace('#', '.md#', 1)})" for p in entry.get("at") or []]
+    return ", ".join(links) or words["later"].format(entry["section"])
+
+
+def _table(head, rows) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,215 @@
+"""One language of the site: what each directive becomes, and which pages are generated."""
+
+import re
+from functools import cached_property
+from html import escape
+from pathlib import Path
+
+from scripts.sitegen import (
+    benchmarks,
+    claims,
+    coverage,
+    directives,
+    docstrings,
+    doors,
+    figures,
+    formulas,
+    notebooks,
+    references,
+    snippets,
+    sources,
+    terms,
+    tree,
+)
+
+SLOT = re.compile(r'<div class="pe-slot" data-kind="(\w+)" data-name="([\w.]+)"></div>')
+ROLES = {
+    "zh": {
+        "equations": "方程（NumPy）",
+        "layers": "层（PyTorch）",
+        "api": "接口",
+        "code": "代码",
+        "source": "源代码",
+        "formula": "公式",
+        "reference": "文档",
+        "ipynb": "下载笔记本",
+    },
+    "en": {
+        "equations": "Equations (NumPy)",
+        "layers": "Layers (PyTorch)",
+        "api": "API",
+        "code": "Code",
+        "source": "source",
+        "formula": "formula",
+        "reference": "reference",
+        "ipynb": "Download the notebook",
+    },
+}
+
+
+def _slot(kind: str, name: str) -> str:
+    return f'<div class="pe-slot" data-kind="{kind}" data-name="{name}"></div>'
+
+
+class Site:
+    """Everything that one build of one language needs to know; read once per build."""
+
+    def __init__(self, root: Path, language: str) -> None:
+        self.root, self.language, self.say = root, language, ROLES[language]
+
+    @cached_property
+    def claims(self) -> dict[str, dict]:
+        return claims.measured(self.root)
+
+    @cached_property
+    def statements(self) -> dict[str, dict]:
+        return claims.statements(self.root)
+
+    @cached_property
+    def references(self) -> dict[str, dict]:
+        return references.load(self.root)
+
+    @cached_property
+    def svgs(self) -> dict[tuple[str, str], str]:
+        pages = tree.files(self.root, "docs/*/*.md")
+        found = (d for path in pages for d in directives.find(path.read_text("utf-8")))
+        return figures.figure_svgs(
+            sorted({d.argument for d in found if d.name == "figure"}), self.root
+        )
+
+    def prepare(self) -> None:
+        """Typeset all formulas in one go, before the pages ask for them one by one."""
+        formulas.warm_all(self.root)
+
+    def problems(self) -> list[str]:
+        """What must stop a build: failed claims, stale translations, lost audit keys."""
+        return [
+            *claims.failures(self.claims),
+            *docstrings.problems(self.root),
+            *coverage.problems(self.root, coverage.anchors(self.root)),
+        ]
+
+    # Pages
+
+    def generated(self) -> dict[str, str]:
+        """Markdown of the pages that no file in docs/ holds, by path in the site."""
+        pages = sources.pages(self.root)
+        for key in tree.keys(self.root):
+            pages[f"api/{key}.md"] = self.api(key)
+        for key in tree.notebooks(self.root):
+            pages[f"notebooks/{key}.md"] = self.notebook(key)
+        return pages
+
+    def downloads(self) -> dict[str, bytes]:
+        """Files that pages offer for download, by path in the site."""
+        return {
+            f"notebooks/{key}.ipynb": notebooks.ipynb(
+                self.notebook_path(key), self.language, self.root
+            )
+            for key in tree.notebooks(self.root)
+        }
+
+    def notebook_path(self, key: str) -> Path:
+        return self.root / f"docs/notebooks/{key}.py"
+
+    def notebook(self, key: str) -> str:
+        text = notebooks.markdown(self.notebook_path(key), self.language, self.root)
+        return f"{text}\n\n[{self.say['ipynb']}]({key}.ipynb)\n"
+
+    def api(self, key: str) -> str:
+        """The API page of a key: every public object once, with its source."""
+        lines = [f"# {key} · {self.say['api']} {{#api-{key}}}"]
+        for floor in ("equations", "layers"):
+            path = self.root / f"posenc/{floor}/{key}.py"
+            if path.exists():
+                module = f"posenc.{floor}.{key}"
+                lines += [f"## {self.say[floor]} {{#{floor}}}", f"::: {module}\n{_MODULE_OPTIONS}"]
+                for name in snippets.objects(path):
+                    lines += [f"::: {module}.{name}", self.api_code(f"{module}.{name}")]
+        return "\n\n".join(lines) + "\n"
+
+    def api_code(self, name: str) -> str:
+        return f"/// details | {self.say['code']}\n    type: proof\n\n{self.code(name, '')}\n///"
+
+    # Directives
+
+    def makers(self, markdown: str, url: str) -> dict:
+        """How each directive is expanded on the page at `url`."""
+        up = "../" * url.count("/")
+
+        def claim(name: str, _: str) -> str:
+            result = claims.lookup(name, self.claims)
+            if name not in self.statements:
+                raise ValueError(f"docs/claims.yml: no sentence for claim {name}")
+            href = up + self.test_address(result["test"])
+            return claims.badge(name, result, self.statements[name][self.language], href)
+
+        def cited(_: str, __: str) -> str:
+            names = [d.argument for d in directives.find(markdown) if d.name == "cite"]
+            return references.listing(names, self.references)
+
+        return {
+            "benchmarks": lambda _, __: benchmarks.table(
+                self.root / "docs/benchmarks.json", self.language
+            ),
+            "cite": lambda name, at: references.cite(name, at, self.language, self.references),
+            "claim": claim,
+            "code": lambda name, _: self.code(name, up),
+            "coverage": lambda _, __: coverage.table(self.language, self.root),
+            "coverage-count": lambda _, __: " / ".join(map(str, coverage.count(self.root))),
+            "doors": lambda _, __: doors.table(self.language, self.root),
+            "figure": self.figure,
+            "formula": self.formula,
+            "ledger": lambda _, __: claims.ledger(
+                self.root, self.language, self.claims, lambda test: up + self.test_address(test)
+            ),
+            "references": cited,
+            "terms": lambda _, __: terms.table(self.language, self.root),
+            "value": lambda name, spec: claims.value(name, spec, self.claims),
+        }
+
+    def test_address(self, test: str) -> str:
+        return sources.address(*claims.place(self.root, test))
+
+    def figure(self, name: str, caption: str) -> str:
+        inner = f"{_slot('figure', name)}\n\n<figcaption markdown>\n\n{caption}\n\n</figcaption>"
+        slug = name.replace(".", "-")
+        return f'<figure class="pe-figure" id="figure-{slug}" markdown>\n\n{inner}\n\n</figure>'
+
+    def formula(self, name: str, tag: str) -> str:
+        tex = snippets.formula(name)
+        return f"$$\n{tex} \\tag{{{tag}}}\n$$" if tag else f"$$\n{tex}\n$$"
+
+    def code(self, name: str, up: str) -> str:
+        path, first, _ = snippets.location(name)
+        fence = f'```python title="{path}"\n{snippets.shown(name)}\n```'
+        if not up:
+            return f"{fence}\n\n{_slot('runnable', name)}"
+        source = f'<a href="{up}{sources.address(path, first)}">{self.say["source"]}</a>'
+        links = f'<p class="pe-links">{source} · [{self.say["reference"]}][{name}]</p>'
+        return f"{fence}\n\n{_slot('runnable', name)}\n\n{links.replace('<p ', '<p markdown ')}"
+
+    def expand(self, markdown: str, url: str, where: str) -> str:
+        """The page's Markdown with its directives carried out."""
+        return directives.expand(markdown, self.makers(markdown, url), where)
+
+    # HTML
+
+    def content(self, html: str, where: str) -> str:
+        """Fill the slots of a page's HTML and typeset its formulas."""
+        label = self.say["formula"]
+        return formulas.formulas_to_html(SLOT.sub(self._fill, html), self.root, where, label)
+
+    def _fill(self, match: re.Match) -> str:
+        kind, name = match.groups()
+        if kind == "figure":
+            return self.svgs[name, self.language]
+        text = escape(snippets.runnable(name), quote=False)
+        attributes = f'class="pe-runnable" data-name="{name}" data-search-exclude="true" hidden'
+        return f"<pre {attributes}>{text}</pre>"
+
+
+_MODULE_OPTIONS = """    options:
+      members: false
+      show_root_heading: false
+      show_root_toc_entry: false"""

@@ -1,0 +1,49 @@
+"""The tree of the project: its languages, its keys, and fingerprints of its files."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+LANGUAGES = ("zh", "en")
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads mkdocs.yml, whose tags (`!ENV`) only MkDocs understands."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+def nav(root: Path = ROOT) -> list:
+    """The navigation of the site, as written in mkdocs.yml."""
+    return yaml.load((root / "mkdocs.yml").read_text("utf-8"), _Loader)["nav"]
+
+
+def keys(root: Path = ROOT) -> list[str]:
+    """The keys in the order of the nav: the pages of every group but the last."""
+    groups = [pages for entry in nav(root) if isinstance(entry, dict) for pages in entry.values()]
+    pages = [page for group in groups[:-1] for page in group]
+    return [page.removesuffix(".md") for page in pages if "/" not in page]
+
+
+def notebooks(root: Path = ROOT) -> list[str]:
+    """The keys that have a notebook."""
+    return sorted(path.stem for path in (root / "docs/notebooks").glob("*.py"))
+
+
+def files(root: Path, *patterns: str) -> list[Path]:
+    """Files under `root` that match the patterns, sorted; no cached bytecode."""
+    found = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if "__pycache__" not in path.parts)
+
+
+def fingerprint(root: Path, paths: Iterable[Path], *extra: str) -> str:
+    """Digest of the names and contents of files, and of whatever else matters."""
+    digest = hashlib.sha256("\0".join(extra).encode())
+    for path in paths:
+        digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

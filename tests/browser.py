@@ -1,0 +1,226 @@
+"""A browser that looks at the built site, which is served as it will be published."""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, Route, sync_playwright
+
+from scripts.sitegen.tree import ROOT
+
+AXE = ROOT / "node_modules/axe-core/axe.min.js"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SHIFTS = """
+window.shifts = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+}).observe({type: "layout-shift", buffered: true});
+"""
+THIN = """
+for (const code of document.querySelectorAll(".highlight code")) {
+  const seen = new Set();
+  for (const span of code.querySelectorAll("span")) {
+    if (!span.className || seen.has(span.className)) span.replaceWith(...span.childNodes);
+    seen.add(span.className);
+  }
+}
+"""  # one word of each colour is enough for a block of code; axe takes minutes otherwise
+RUN = """
+axe.run({exclude: [[".katex-html:not(:has([class*=pe-t]))"]]}, {resultTypes: ["violations"]})
+  .then((results) => results.violations)
+"""  # hidden from readers of MathML, and in the colour of the text unless a term has its own
+STILL = "*, ::before, ::after { transition: none !important; animation: none !important }"
+
+
+def needed(name: str, *commands: str, package: str) -> str:
+    """The path of the first of the commands that is there; else skip, or fail in CI."""
+    found = next(filter(None, map(shutil.which, commands)), None)
+    if found:
+        return found
+    message = f"{name} is missing: get it with 'apt-get install {package}', or skip these tests"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def paths(site: Path) -> list[str]:
+    """Addresses of all pages below the site's root; of the many source pages, one per language."""
+    files = (path.relative_to(site).as_posix() for path in sorted(site.rglob("*.html")))
+    found = [name.removesuffix("index.html") for name in files]
+    sample = "source/posenc/layers/attention/"
+    return [p for p in found if "source/" not in p or p.endswith(sample)]
+
+
+def canonical(site: Path) -> str:
+    """The address that the site's home page gives itself."""
+    found = re.search(r'rel="canonical" href="([^"]+)"', (site / "index.html").read_text("utf-8"))
+    assert found
+    return found[1]
+
+
+@contextmanager
+def served(site: Path) -> Iterator[str]:
+    """Serve the site under the path of its canonical address, lost addresses by its 404.html."""
+    prefix = urlsplit(canonical(site)).path
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        error_message_format = (site / "404.html").read_text("utf-8").replace("%", "%%")
+        error_content_type = "text/html; charset=utf-8"
+        protocol_version = "HTTP/1.1"
+
+        def translate_path(self, path: str) -> str:
+            inside = path.removeprefix(prefix) if path.startswith(prefix) else "outside"
+            return super().translate_path(f"/{inside}")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    handler = functools.partial(Handler, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}{prefix}"
+        server.shutdown()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser without window."""
+    path = needed("Chromium", "chromium", "chromium-browser", "google-chrome", package="chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Watched:
+    """A page and what went wrong on it."""
+
+    page: Page
+    base: str
+    planted: str = ""
+    said: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> Page:
+        self.page.goto(self.base + path)
+        return self.page
+
+    def _route(self, route: Route) -> None:
+        request = route.request
+        if not request.url.startswith(self.base):
+            self.foreign.append(request.url)
+            route.abort()
+        elif self.planted and request.is_navigation_request():
+            answer = route.fetch()
+            body = answer.text().replace("</article>", f"{self.planted}</article>", 1)
+            route.fulfill(response=answer, body=body)
+        else:
+            route.continue_()
+
+    def _watch(self) -> None:
+        page = self.page
+        page.route("**/*", self._route)
+        page.on("console", lambda m: m.type in ("error", "warning") and self.said.append(m.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("requestfailed", lambda request: self.failed.append(request.url))
+        page.on("response", lambda r: r.status >= 400 and self.failed.append(f"{r.status} {r.url}"))
+
+
+@contextmanager
+def watched(browser: Browser, base: str, width: int = 1280, planted: str = "", **options):
+    """A fresh reader at a screen of the given width; `planted` goes into every page."""
+    height = 812 if width < 600 else 900
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, reduced_motion="reduce", **options
+    )
+    context.set_default_timeout(10_000)
+    try:
+        watch = Watched(context.new_page(), base, planted)
+        watch._watch()
+        yield watch
+    finally:
+        context.close()
+
+
+@dataclass
+class Visit:
+    """What a reader finds on one page."""
+
+    said: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    too_wide: list[int] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    shift: float = 0.0
+
+
+def visit(browser: Browser, base: str, path: str, planted: str = "") -> Visit:
+    """Read a page on a desk, light then dark, and on a phone, dark then light."""
+    seen = Visit()
+    for scheme, widths in (("light", (1280, 768)), ("dark", (320, 375))):
+        with watched(browser, base, widths[0], planted, color_scheme=scheme) as watch:
+            watch.page.add_init_script(SHIFTS)
+            page = watch.open(path)
+            page.add_style_tag(content=STILL)
+            page.evaluate(THIN)
+            page.evaluate(AXE.read_text("utf-8"))
+            seen.shift = max(seen.shift, page.evaluate("window.shifts"))
+            seen.violations += violations(page, f"{scheme}, {widths[0]} px")
+            seen.too_wide += [w for w in widths if wider_than(page, w)]
+            page.set_viewport_size({"width": widths[0], "height": 900})
+            seen.violations += violations(page, f"{swap(page)}, {widths[0]} px")
+            seen.said += watch.said
+            seen.failed += watch.failed
+            seen.foreign += watch.foreign
+    return seen
+
+
+def wider_than(page: Page, width: int) -> bool:
+    """Whether the page scrolls sideways on a screen of this width."""
+    page.set_viewport_size({"width": width, "height": 900})
+    return page.evaluate("document.documentElement.scrollWidth") > width
+
+
+def swap(page: Page) -> str:
+    """Change between light and dark; the new scheme."""
+    page.locator("label[for^=__palette]:not([hidden])").first.click()
+    return scheme(page)
+
+
+def scheme(page: Page) -> str:
+    """The scheme that the page shows."""
+    name = page.locator("body").get_attribute("data-md-color-scheme")
+    return "dark" if name == "slate" else "light"
+
+
+def violations(page: Page, when: str) -> list[str]:
+    """What axe finds on the page as it is."""
+    found = page.evaluate(RUN)
+    return [
+        f"{when}: {rule['id']}: {node['html'][:160]} {node['any'][:1]}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
+
+
+__all__ = ["Error", "Visit", "chromium", "needed", "paths", "served", "visit", "watched"]
