@@ -15,7 +15,7 @@ def count(name: str, value: int, at_least: int = 1) -> int:
 def real(name: str, value: np.ndarray | float, min_ndim: int = 0) -> np.ndarray:
     """Return `value` as a float64 array if it is real, finite and not empty."""
     array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in {"i", "u", "f"}:
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.ndim < min_ndim:
         raise ValueError(f"{name} must have at least {min_ndim} axes, got shape {array.shape}")
@@ -23,7 +23,7 @@ def real(name: str, value: np.ndarray | float, min_ndim: int = 0) -> np.ndarray:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)].flat[0]}")
-    return array.astype(np.float64)
+    return np.asarray(array, np.float64)
 
 
 def shape(name: str, array: np.ndarray, wanted: tuple[int, ...]) -> None:

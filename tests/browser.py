@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from scripts.sitegen.tree import ROOT
 
@@ -177,6 +177,7 @@ class Visit:
 def visit(browser: Browser, base: str, path: str, planted: str = "") -> Visit:
     """Read a page on a desk, light then dark, and on a phone, dark then light."""
     seen = Visit()
+    shifts = []
     for scheme, widths in (("light", (1280, 768)), ("dark", (320, 375))):
         with watched(browser, base, widths[0], planted, color_scheme=scheme) as watch:
             watch.page.add_init_script(SHIFTS)
@@ -184,7 +185,7 @@ def visit(browser: Browser, base: str, path: str, planted: str = "") -> Visit:
             page.add_style_tag(content=STILL)
             page.evaluate(THIN)
             page.evaluate(AXE.read_text("utf-8"))
-            seen.shift = max(seen.shift, page.evaluate("window.shifts"))
+            shifts.append(page.evaluate("window.shifts"))
             seen.violations += violations(page, f"{scheme}, {widths[0]} px")
             seen.too_wide += [w for w in widths if wider_than(page, w)]
             page.set_viewport_size({"width": widths[0], "height": 900})
@@ -192,7 +193,16 @@ def visit(browser: Browser, base: str, path: str, planted: str = "") -> Visit:
             seen.said += watch.said
             seen.failed += watch.failed
             seen.foreign += watch.foreign
+    seen.shift = max(shifts)
     return seen
+
+
+def shift(browser: Browser, base: str, path: str, width: int, planted: str = "") -> float:
+    """How far the layout of a page moves while it loads, and in the half second after."""
+    with watched(browser, base, width, planted) as watch:
+        watch.page.add_init_script(SHIFTS)
+        watch.open(path).wait_for_timeout(500)
+        return watch.page.evaluate("window.shifts")
 
 
 def wider_than(page: Page, width: int) -> bool:
@@ -223,4 +233,15 @@ def violations(page: Page, when: str) -> list[str]:
     ]
 
 
-__all__ = ["Error", "Visit", "chromium", "needed", "paths", "served", "visit", "watched"]
+@pytest.fixture(scope="session")
+def base(built: Path) -> Iterator[str]:
+    """Address of the built site."""
+    with served(built) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for the whole session."""
+    with chromium() as started:
+        yield started

@@ -5,11 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-import trees
 from claims import RESULTS
 from hypothesis import settings
-
-from scripts.sitegen.tree import ROOT
 
 # The same examples on every run; no deadline, because machines of CI stall.
 settings.register_profile("posenc", deadline=None, derandomize=True)
@@ -37,6 +34,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site strictly, once for all tests; `POSENC_BUILT` names one that is built."""
     if ready := os.environ.get("POSENC_BUILT"):
         return Path(ready)
+    import trees  # the claims alone need no copies of the tree
+
     target = tmp_path_factory.mktemp("built") / "site"
-    trees.build(ROOT, target)
+    trees.build(trees.ROOT, target)
     return target

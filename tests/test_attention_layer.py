@@ -54,6 +54,13 @@ class Distance(PositionEncoding):
         return (-0.5 * distance).unsqueeze(-3).to(q.dtype)
 
 
+class Salient(PositionEncoding):
+    """Logits door: queries and keys have a say of their own."""
+
+    def bias(self, q, k, q_positions, k_positions):
+        return q.sum(-1).unsqueeze(-1) * k[..., 0].unsqueeze(-2)
+
+
 class Window(PositionEncoding):
     """Logits door: keys farther than one token are forbidden."""
 
@@ -90,8 +97,8 @@ class Unscaled(PositionEncoding):
     scale = 1.0
 
 
-ALL = [PositionEncoding, Count, Turn, Distance, Window, Fade, Tell, Everything, Unscaled]
-FUSABLE = [PositionEncoding, Count, Turn, Distance, Window, Unscaled]
+ALL = [PositionEncoding, Count, Turn, Distance, Salient, Window, Fade, Tell, Everything, Unscaled]
+FUSABLE = [PositionEncoding, Count, Turn, Distance, Salient, Window, Unscaled]
 
 
 def twin(layer, **changes):
@@ -167,7 +174,7 @@ def test_all_five_doors_do_what_the_formula_says():
     same(layer(x, positions), want, 1e-12)
 
 
-@pytest.mark.parametrize("encoding", [Count, Turn, Distance, Window, Fade, Tell, Unscaled])
+@pytest.mark.parametrize("encoding", [Count, Turn, Distance, Salient, Window, Fade, Tell, Unscaled])
 @torch.no_grad()
 def test_every_door_changes_the_output(encoding):
     layer = Attention(8, 2, encoding())
@@ -415,6 +422,24 @@ def test_half_precision_takes_a_bias_in_float32():
     same(layer(x), twin(layer, fused=True)(x), 0.02)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@torch.no_grad()
+def test_fused_is_one_call_of_scaled_dot_product_attention(fused, monkeypatch):
+    calls, real = [], nn.functional.scaled_dot_product_attention
+
+    def spy(q, k, v, mask, *, scale):
+        calls.append((mask.dtype, scale))
+        return real(q, k, v, mask, scale=scale)
+
+    class Precise(Unscaled, Distance):
+        def bias(self, q, k, q_positions, k_positions):
+            return super().bias(q.float(), k, q_positions, k_positions)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", spy)
+    Attention(8, 2, Precise(), fused=fused, dtype=torch.bfloat16)(torch.randn(1, 3, 8).bfloat16())
+    assert calls == ([(torch.bfloat16, 1.0)] if fused else [])
+
+
 @both_paths
 def test_autocast_takes_what_it_casts(fused):
     layer = Attention(8, 2, Distance(), causal=True, fused=fused)
@@ -444,6 +469,18 @@ def test_weights_survive_a_round_trip():
     assert str(other.load_state_dict(layer.state_dict())) == "<All keys matched successfully>"
     assert torch.equal(layer(x), other(x))
     assert torch.equal(layer(x), copy.deepcopy(layer)(x))
+
+
+def test_everything_is_made_on_the_device_of_the_layer():
+    class Seen(PositionEncoding):
+        def embed(self, x, positions):
+            self.devices = x.device.type, positions.device.type
+            return x
+
+    layer = Attention(4, 2, Seen(), causal=True, device="meta")
+    assert {p.device.type for p in layer.parameters()} == {"meta"}
+    assert layer(torch.zeros(1, 3, 4, device="meta")).device.type == "meta"
+    assert layer.encoding.devices == ("meta", "meta")
 
 
 def test_a_layer_without_bias_has_four_matrices():

@@ -157,7 +157,7 @@ for ax, order in zip(axes, ([0, 1, 2], swap), strict=True):
     ax.set_xticks(np.arange(3) + 0.5, order)
     ax.set_yticks(np.arange(3) + 0.5, order)
     ax.set(xlabel="j", aspect="equal")
-    ax.set_ylabel("i", rotation=0)
+    ax.set_ylabel("i", rotation=0, labelpad=8)
     ax.invert_yaxis()
 figure.tight_layout()
 

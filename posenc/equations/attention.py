@@ -569,7 +569,7 @@ def second_order_terms(
         ("hessian", H, (2 * d, 2 * d)),
     ]:
         check.shape(name, array, wanted)
-    m, n = slice(0, d), slice(d, 2 * d)
+    m, n = slice(d), slice(d, None)
     return np.array(
         [f, p @ g[m], q @ g[n], p @ H[m, m] @ p / 2, q @ H[n, n] @ q / 2, p @ H[m, n] @ q]
     )

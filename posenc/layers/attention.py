@@ -513,7 +513,7 @@ class Attention(nn.Module):
         offset = self.encoding.bias(q, k, q_at, k_at)
         if offset is None and mask is None and not self.causal:
             return None, None
-        offset = q.new_zeros(1, 1) if offset is None else offset
+        offset = q.new_zeros(1) if offset is None else offset
         if self.causal:
             looks = k_at[..., None, :] <= q_at[..., :, None]
             offset = offset.where(looks.unsqueeze(-3), -math.inf)
@@ -523,7 +523,7 @@ class Attention(nn.Module):
         return offset.masked_fill(blind, 0), blind
 
     def _attend(self, q, k, v, offset, blind, q_at, k_at) -> torch.Tensor:
-        logits = self._scale * q @ k.transpose(-1, -2)
+        logits = self._scale * q @ k.mT
         if offset is not None:
             logits = logits + offset
         weights = _zero(logits.softmax(-1).to(v.dtype), blind)

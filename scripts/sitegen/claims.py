@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from html import escape
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def statements(root: Path) -> dict[str, dict]:
 def measured(root: Path) -> dict[str, dict]:
     """What every claim measured; its tests run only if they or the package changed."""
     cache = root / ".cache/claims.json"
-    key = fingerprint(root, files(root, "posenc/**/*.py", "tests/test_*.py", "tests/c*.py"))
+    key = fingerprint(root, [*files(root, "posenc/**/*.py", "tests/c*.py"), *evidence(root)])
     if cache.exists() and (known := json.loads(cache.read_text("utf-8")))["key"] == key:
         return known["claims"]
     claims = _run(root)
@@ -36,24 +35,32 @@ def measured(root: Path) -> dict[str, dict]:
     return claims
 
 
+def evidence(root: Path) -> list[Path]:
+    """Test files that make claims."""
+    return [p for p in files(root, "tests/test_*.py") if "\n@claim(" in p.read_text("utf-8")]
+
+
 def _run(root: Path) -> dict[str, dict]:
     out = root / ".cache/claims.run.json"
     out.parent.mkdir(exist_ok=True)
     out.unlink(missing_ok=True)
-    started = time.process_time(), os.times()
-    command = [sys.executable, "-m", "pytest", "tests", "-m", "claim", "-q", "--no-header"]
+    before = _cpu_of_children()
+    command = [sys.executable, "-m", "pytest", *map(str, evidence(root)), "-m", "claim", "-q"]
     options = ["-p", "no:cacheprovider", "--claims-out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
         command + options, cwd=root, env=environment, capture_output=True, text=True, check=False
     )
-    after = os.times()
-    spent = after.children_user + after.children_system
-    spent -= started[1].children_user + started[1].children_system
+    spent = _cpu_of_children() - before
     print(f"INFO    -  Claims measured in {spent:.1f} s of CPU (reported apart)", file=sys.stderr)
     if not out.exists() or run.returncode not in (0, 1):
         raise ValueError(f"the claims could not run:\n{run.stdout[-3000:]}{run.stderr[-1000:]}")
     return json.loads(out.read_text("utf-8"))
+
+
+def _cpu_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def failures(claims: dict[str, dict]) -> list[str]:

@@ -31,10 +31,10 @@ def on_startup(command, dirty):
 
 def on_config(config):
     language = config.theme["language"]
-    state["site"] = Site(ROOT, language)
     if language != "zh":
         config.nav = [_translated(entry, config.extra["groups"]) for entry in config.nav]
         config.site_url += f"{language}/"
+    state["site"] = Site(ROOT, language, config.site_url)
     config.extra["alternate"] = [{}]
     return config
 

@@ -35,6 +35,7 @@ MENDS = (  # what the theme writes, a pattern -> what it should write
     (r' role="dialog"', ""),
     # one empty link per line of code: stops for the keyboard that lead nowhere
     (r'<a id="__codelineno-[^>]*></a>', ""),
+    (r'<a href="#__codelineno-([\d-]+)">', r'<a tabindex="-1" href="#__span-\1">'),
     # KaTeX: browsers ignore a negative height
     (r' style="height:-[\d.]+em;"', ""),
 )

@@ -54,8 +54,9 @@ def _slot(kind: str, name: str) -> str:
 class Site:
     """Everything that one build of one language needs to know; read once per build."""
 
-    def __init__(self, root: Path, language: str) -> None:
-        self.root, self.language, self.say = root, language, ROLES[language]
+    def __init__(self, root: Path, language: str, address: str) -> None:
+        self.root, self.language, self.address = root, language, address
+        self.say = ROLES[language]
 
     @cached_property
     def claims(self) -> dict[str, dict]:
@@ -104,7 +105,7 @@ class Site:
         """Files that pages offer for download, by path in the site."""
         return {
             f"notebooks/{key}.ipynb": notebooks.ipynb(
-                self.notebook_path(key), self.language, self.root
+                self.notebook_path(key), self.language, self.root, f"{self.address}notebooks/{key}/"
             )
             for key in tree.notebooks(self.root)
         }

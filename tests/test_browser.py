@@ -1,0 +1,320 @@
+"""What a reader does on the site: reads, searches, copies, switches, prints."""
+
+import re
+
+import pytest
+from browser import scheme, swap, watched
+
+from scripts.sitegen import snippets
+
+pytest_plugins = ["browser"]
+
+PAGES = ["attention/", "en/attention/"]
+
+
+@pytest.fixture
+def reader(browser, base):
+    """A fresh reader at a desk, who saw no error at the end."""
+    with watched(browser, base, permissions=["clipboard-read", "clipboard-write"]) as watch:
+        yield watch
+        assert watch.said == []
+        assert watch.failed == []
+        assert watch.foreign == []
+
+
+@pytest.fixture
+def page(reader):
+    return reader.page
+
+
+# Languages
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "target"),
+    [
+        ("attention/", "English", "en/attention/"),
+        ("en/attention/", "中文", "attention/"),
+        ("", "English", "en/"),
+        ("en/", "中文", ""),
+    ],
+)
+def test_the_language_switch_keeps_the_page_and_the_place(reader, path, name, target):
+    page = reader.open(path)
+    anchor = "#taylor" if "attention" in path else "#five-doors"
+    page.goto(f"{reader.base}{path}{anchor}")
+    page.locator(".md-select").hover()
+    page.get_by_role("link", name=name, exact=True).click()
+    assert page.url == f"{reader.base}{target}{anchor}"
+    assert page.locator("html").get_attribute("lang") == ("en" if name == "English" else "zh")
+    assert page.locator(anchor).is_visible()
+
+
+@pytest.mark.parametrize("path", ["lost/", "attention/lost/deep/", "en/lost/"])
+def test_a_lost_reader_is_told_in_both_languages(browser, base, path):
+    with watched(browser, base) as watch:
+        page = watch.open(path)
+        assert watch.failed == [f"404 {base}{path}"]
+        assert "找不到这一页" in page.inner_text("h1")
+        assert "No such page" in page.inner_text("h1")
+        homes = [a.evaluate("a => a.href") for a in page.locator("article a").all()]
+        assert homes == [base, f"{base}en/"]
+        page.locator(".md-select").hover()
+        page.get_by_role("link", name="English", exact=True).click()
+        assert page.url == f"{base}en/"
+
+
+# Without JavaScript, and with the keyboard alone
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_everything_is_there_without_javascript(browser, base, path):
+    with watched(browser, base, width=375, java_script_enabled=False) as watch:
+        page = watch.open(path)
+        assert page.locator("h2").count() >= 10
+        for formula in page.locator("article > pe-math.display").all():
+            assert formula.locator("math").count() == 1
+            box = formula.locator(".katex-html").bounding_box()
+            assert box and box["height"] > 10
+        for figure in page.locator(".pe-figure svg").all():
+            box = figure.bounding_box()
+            assert box and box["height"] > 50
+            assert box["width"] <= 375
+        assert page.locator("pe-math.display").count() >= 10
+        assert page.locator(".pe-figure svg").count() >= 5
+        page.locator("#e-01 summary").click()
+        assert page.locator("#e-01 p").first.is_visible()
+        page.locator(".md-select button").focus()
+        page.locator(".md-select a:not([aria-current])").click()
+        assert page.url == base + ("attention/" if path.startswith("en/") else "en/attention/")
+
+
+def stops(page, number):
+    """What the Tab key reaches first."""
+    for _ in range(number):
+        page.keyboard.press("Tab")
+        yield page.evaluate("document.activeElement.className")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_tab_key_reaches_the_tools(reader, path):
+    page = reader.open(path)
+    reached = list(stops(page, 12))
+    assert reached[0] == "md-skip"
+    assert any("md-option" in name for name in reached), "light and dark"
+    assert "md-header__button md-icon" in reached, "languages"
+    assert "md-select__link" in reached
+    assert any("md-search__input" in name for name in reached)
+
+
+def test_the_skip_link_leads_to_the_text(reader):
+    page = reader.open("attention/")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#attention")
+
+
+@pytest.mark.parametrize("box", ["#e-01", "#answer-1"])
+def test_a_folded_box_opens_with_enter(reader, box):
+    page = reader.open("attention/")
+    assert not page.locator(f"{box} p").first.is_visible()
+    page.locator(f"{box} summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(f"{box} p").first.is_visible()
+
+
+def test_only_boxes_that_scroll_are_stops(browser, base):
+    with watched(browser, base, width=320) as watch:
+        page = watch.open("attention/")
+        boxes = "e => [e.scrollWidth > e.clientWidth, e.tabIndex === 0]"
+        found = [
+            box.evaluate(boxes)
+            for box in page.locator("pe-math.display, .md-typeset__scrollwrap").all()
+        ]
+        assert [True, True] in found
+        assert all(scrolls == stop for scrolls, stop in found)
+
+
+# Search
+
+
+QUERIES = {
+    "": {
+        "置换等变": "attention/",
+        "因果掩码": "attention/",
+        "词袋": "attention/",
+        "泰勒": "attention/",
+        "猫抓老鼠": "attention/",
+        "softmax": "api/attention/",
+        "bos_weight": "api/attention/",
+        "位置编码": "",
+        "术语": "terms/",
+        "账本": "ledger/",
+    },
+    "en/": {
+        "equivariance": "attention/",
+        "causal mask": "attention/",
+        "bag of words": "attention/",
+        "Taylor": "attention/",
+        "rotary": "attention/",
+        "softmax": "api/attention/",
+        "PositionEncoding": "api/attention/",
+        "five doors": "attention/",
+        "ledger": "ledger/",
+    },
+}
+
+
+@pytest.mark.parametrize("language", QUERIES)
+def test_the_right_page_is_found_first(reader, language):
+    first = {query: best(reader, language, query) for query in QUERIES[language]}
+    assert first == QUERIES[language]
+
+
+def best(reader, language, query):
+    page = reader.open(language)
+    page.locator(".md-search__input").click()
+    page.keyboard.insert_text(query)
+    page.keyboard.press("End")  # the theme listens to keys
+    hit = page.locator(".md-search-result__link").first
+    found = re.split(r"[?#]", hit.evaluate("a => a.href"))[0]
+    assert found.startswith(reader.base + language), "found in its own language"
+    return found.removeprefix(reader.base + language)
+
+
+def test_a_word_that_is_nowhere_is_not_found(reader):
+    page = reader.open("en/")
+    page.locator(".md-search__input").click()
+    page.keyboard.insert_text("zeugma")
+    page.keyboard.press("End")
+    page.get_by_text("No matching documents").wait_for()
+
+
+# Code
+
+
+def copied(page, block):
+    block.hover()
+    block.locator(".md-code__button[data-md-type=copy]").click()
+    page.get_by_text("已复制").wait_for()
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+@pytest.mark.parametrize(
+    "name", ["posenc.equations.attention.attention_weights", "posenc.layers.attention.Attention"]
+)
+def test_the_copy_button_yields_code_that_runs_on_its_own(reader, name):
+    page = reader.open("attention/")
+    block = page.locator(f".highlight:has(+ .pe-runnable[data-name='{name}'])")
+    assert copied(page, block).strip() == snippets.runnable(name).strip()
+
+
+def test_the_copy_button_of_an_example_yields_its_input(reader):
+    page = reader.open("attention/")
+    block = page.locator(".highlight", has_text=">>> import numpy as np").first
+    text = copied(page, block)
+    assert text.startswith("import numpy as np\n")
+    assert ">>>" not in text
+    assert "array([[1" not in text
+    compile(text, "copied", "exec")
+
+
+# Colours
+
+
+def test_figures_and_formulas_follow_the_switch_between_light_and_dark(reader):
+    page = reader.open("attention/")
+    parts = {"figure": ".pe-figure svg text", "formula": "pe-math .mord", "text": "article p"}
+    shown = {}
+    for _ in range(2):
+        colours = {name: colour(page, part) for name, part in parts.items()}
+        assert len({*colours.values(), colour(page, "body")}) == 1, colours
+        shown[scheme(page)] = colours["figure"]
+        swap(page)
+    assert shown.keys() == {"light", "dark"}
+    assert shown["light"] != shown["dark"]
+
+
+def colour(page, selector):
+    return page.locator(selector).first.evaluate("e => getComputedStyle(e).color")
+
+
+def test_the_chosen_colours_stay(reader):
+    page = reader.open("attention/")
+    assert swap(page) == "dark"
+    reader.open("en/terms/")
+    assert scheme(page) == "dark"
+
+
+def test_the_system_chooses_first(browser, base):
+    for wanted in ("light", "dark"):
+        with watched(browser, base, color_scheme=wanted) as watch:
+            assert scheme(watch.open("")) == wanted
+
+
+# Places
+
+
+@pytest.mark.parametrize("anchor", ["e-01", "answer-2"])
+def test_a_link_to_a_folded_box_opens_it(reader, anchor):
+    page = reader.open(f"attention/#{anchor}")
+    page.locator(f"#{anchor}[open]").wait_for()
+    assert page.locator(f"#{anchor} summary").is_visible()
+
+
+def test_a_link_on_the_page_to_a_folded_box_opens_it(reader):
+    page = reader.open("coverage/")
+    page.locator("a[href$='attention/#e-01']").first.click()
+    page.locator("#e-01[open]").wait_for()
+
+
+def test_a_badge_leads_to_its_test(reader):
+    page = reader.open("attention/")
+    page.locator(".pe-claim[data-claim='attention.equivariant']").first.click()
+    line = page.locator("[id^='__span-']:target")
+    assert 'claim("attention.equivariant")' in line.inner_text()
+    top = line.bounding_box()["y"]
+    assert 48 <= top < 900, "in view, below the header"
+
+
+def test_a_formula_is_reached_by_its_number(reader):
+    page = reader.open("attention/#eq-1.3")
+    top = page.locator("pe-math:target").bounding_box()["y"]
+    assert 48 <= top < 900
+
+
+# Security
+
+
+PLANTED = """
+<p id="planted" onclick="this.dataset.handler = 'ran'">planted</p>
+<script>document.getElementById("planted").dataset.script = "ran"</script>
+"""
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_planted_scripts_are_blocked_by_the_policy_alone(browser, base, guarded):
+    with watched(browser, base, planted=PLANTED, bypass_csp=not guarded) as watch:
+        page = watch.open("terms/")
+        page.locator("#planted").click()
+        ran = page.locator("#planted").evaluate("e => ({...e.dataset})")
+        assert ran == ({} if guarded else {"handler": "ran", "script": "ran"})
+        blocked = [text for text in watch.said if "Content Security Policy" in text]
+        assert len(blocked) == (2 if guarded else 0)
+
+
+# Print
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_paper_shows_the_text_and_no_tools(browser, base, scripts):
+    with watched(browser, base, width=800, java_script_enabled=scripts) as watch:
+        page = watch.open("attention/")
+        page.emulate_media(media="print")
+        for tool in (".md-header", ".md-footer", ".md-sidebar--primary", ".md-sidebar--secondary"):
+            assert not page.locator(tool).is_visible(), tool
+        assert not page.locator(".headerlink").first.is_visible()
+        for box in ("#e-01", "#answer-1"):
+            assert page.locator(f"{box} p").first.is_visible(), box
+            assert page.locator(box).bounding_box()["height"] > 100
+        assert page.locator("h1").is_visible()
