@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def count(name: str, value: int, at_least: int = 1) -> int:
+def check_count(name: str, value: int, at_least: int = 1) -> int:
     """Return `value` if it is an integer of at least `at_least`."""
     if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {value!r}")
@@ -12,7 +12,7 @@ def count(name: str, value: int, at_least: int = 1) -> int:
     return int(value)
 
 
-def real(name: str, value: np.ndarray | float, min_ndim: int = 0) -> np.ndarray:
+def check_real(name: str, value: np.ndarray | float, min_ndim: int = 0) -> np.ndarray:
     """Return `value` as a float64 array if it is real, finite and not empty."""
     array = np.asarray(value)
     if array.dtype.kind not in {"i", "u", "f"}:
@@ -26,13 +26,13 @@ def real(name: str, value: np.ndarray | float, min_ndim: int = 0) -> np.ndarray:
     return np.asarray(array, np.float64)
 
 
-def shape(name: str, array: np.ndarray, wanted: tuple[int, ...]) -> None:
+def check_shape(name: str, array: np.ndarray, wanted: tuple[int, ...]) -> None:
     """Raise unless `array` has exactly the shape `wanted`."""
     if array.shape != wanted:
         raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
 
 
-def batches(**arrays: np.ndarray) -> None:
+def check_batches(**arrays: np.ndarray) -> None:
     """Raise unless all axes but the last two broadcast together."""
     leading = [array.shape[:-2] for array in arrays.values()]
     try:
@@ -42,7 +42,7 @@ def batches(**arrays: np.ndarray) -> None:
         raise ValueError(f"leading axes of {names} must broadcast, got {sizes}") from None
 
 
-def mask(name: str, value: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
+def check_mask(name: str, value: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
     """Return `value` broadcast to `wanted` if it is boolean and has a True in every row."""
     array = np.asarray(value)
     if array.dtype != np.bool:

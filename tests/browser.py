@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
 
 from scripts.sitegen.tree import ROOT
 
@@ -89,8 +89,8 @@ def served(site: Path) -> Iterator[str]:
             inside = path.removeprefix(prefix) if path.startswith(prefix) else "outside"
             return super().translate_path(f"/{inside}")
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
 
     handler = functools.partial(Handler, directory=str(site))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -137,12 +137,16 @@ class Watched:
         else:
             route.continue_()
 
+    def _lost(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the reader went on to another page
+            self.failed.append(request.url)
+
     def _watch(self) -> None:
         page = self.page
         page.route("**/*", self._route)
         page.on("console", lambda m: m.type in ("error", "warning") and self.said.append(m.text))
         page.on("pageerror", lambda error: self.said.append(str(error)))
-        page.on("requestfailed", lambda request: self.failed.append(request.url))
+        page.on("requestfailed", self._lost)
         page.on("response", lambda r: r.status >= 400 and self.failed.append(f"{r.status} {r.url}"))
 
 
@@ -231,17 +235,3 @@ def violations(page: Page, when: str) -> list[str]:
         for rule in found
         for node in rule["nodes"]
     ]
-
-
-@pytest.fixture(scope="session")
-def base(built: Path) -> Iterator[str]:
-    """Address of the built site."""
-    with served(built) as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """One browser for the whole session."""
-    with chromium() as started:
-        yield started

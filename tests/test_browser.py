@@ -7,7 +7,7 @@ from browser import scheme, swap, watched
 
 from scripts.sitegen import snippets
 
-pytest_plugins = ["browser"]
+pytest_plugins = ["browser_fixtures"]
 
 PAGES = ["attention/", "en/attention/"]
 
@@ -45,9 +45,9 @@ def test_the_language_switch_keeps_the_page_and_the_place(reader, path, name, ta
     page.goto(f"{reader.base}{path}{anchor}")
     page.locator(".md-select").hover()
     page.get_by_role("link", name=name, exact=True).click()
-    assert page.url == f"{reader.base}{target}{anchor}"
+    page.wait_for_url(f"{reader.base}{target}{anchor}")
     assert page.locator("html").get_attribute("lang") == ("en" if name == "English" else "zh")
-    assert page.locator(anchor).is_visible()
+    assert 0 <= page.locator(anchor).bounding_box()["y"] < 900
 
 
 @pytest.mark.parametrize("path", ["lost/", "attention/lost/deep/", "en/lost/"])
@@ -61,7 +61,7 @@ def test_a_lost_reader_is_told_in_both_languages(browser, base, path):
         assert homes == [base, f"{base}en/"]
         page.locator(".md-select").hover()
         page.get_by_role("link", name="English", exact=True).click()
-        assert page.url == f"{base}en/"
+        page.wait_for_url(f"{base}en/")
 
 
 # Without JavaScript, and with the keyboard alone
@@ -75,10 +75,12 @@ def test_everything_is_there_without_javascript(browser, base, path):
         for formula in page.locator("article > pe-math.display").all():
             assert formula.locator("math").count() == 1
             box = formula.locator(".katex-html").bounding_box()
-            assert box and box["height"] > 10
+            assert box
+            assert box["height"] > 10
         for figure in page.locator(".pe-figure svg").all():
             box = figure.bounding_box()
-            assert box and box["height"] > 50
+            assert box
+            assert box["height"] > 50
             assert box["width"] <= 375
         assert page.locator("pe-math.display").count() >= 10
         assert page.locator(".pe-figure svg").count() >= 5
@@ -86,7 +88,7 @@ def test_everything_is_there_without_javascript(browser, base, path):
         assert page.locator("#e-01 p").first.is_visible()
         page.locator(".md-select button").focus()
         page.locator(".md-select a:not([aria-current])").click()
-        assert page.url == base + ("attention/" if path.startswith("en/") else "en/attention/")
+        page.wait_for_url(base + ("attention/" if path.startswith("en/") else "en/attention/"))
 
 
 def stops(page, number):
@@ -100,10 +102,10 @@ def stops(page, number):
 def test_the_tab_key_reaches_the_tools(reader, path):
     page = reader.open(path)
     reached = list(stops(page, 12))
-    assert reached[0] == "md-skip"
+    assert "md-skip" in reached[0]
     assert any("md-option" in name for name in reached), "light and dark"
-    assert "md-header__button md-icon" in reached, "languages"
-    assert "md-select__link" in reached
+    assert any("md-header__button" in name for name in reached), "languages"
+    assert sum("md-select__link" in name for name in reached) == 2
     assert any("md-search__input" in name for name in reached)
 
 

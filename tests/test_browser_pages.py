@@ -5,7 +5,7 @@ from statistics import median
 import pytest
 from browser import paths, shift, visit, watched
 
-pytest_plugins = ["browser"]
+pytest_plugins = ["browser_fixtures"]
 
 FAULTS = """
 <div style="width: 2000px">wide</div>

@@ -44,23 +44,25 @@ def size(shape: str) -> tuple[int, ...]:
     return tuple(SIZES[name] for name in shape.strip("()").split(", "))
 
 
-@pytest.mark.parametrize("method", ["embed", "rotate", "reweight", "combine"])
-def test_the_shapes_of_the_table_are_what_the_methods_take_and_give(method):
-    taken, given = doors.SHAPES[method]
-    inputs = [torch.ones(size(taken))]
-    if method == "rotate":
-        inputs *= 2
-    if method == "combine":
-        inputs.append(torch.ones(size("(batch, n_heads, n, d_head)")))
+TENSORS = {
+    "embed": ["(batch, n, d_model)"],
+    "rotate": ["(batch, n_heads, n, d_head)"] * 2,
+    "reweight": ["(batch, n_heads, n_q, n_k)"],
+    "combine": ["(batch, n_heads, n_q, n_k)", "(batch, n_heads, n, d_head)"],
+}
+
+
+@pytest.mark.parametrize("method", TENSORS)
+def test_the_shapes_of_the_table_are_what_the_methods_return(method):
     positions = [torch.arange(5)] * (1 if method == "embed" else 2)
+    inputs = [torch.ones(size(shape)) for shape in TENSORS[method]]
     out = getattr(PositionEncoding(), method)(*inputs, *positions)
-    assert (out[0] if method == "rotate" else out).shape == size(given)
+    assert (out[0] if method == "rotate" else out).shape == size(doors.SHAPES[method])
 
 
-def test_the_logits_door_gives_what_is_added_to_the_logits():
-    taken, given = doors.SHAPES["bias"]
-    q = k = torch.ones(size(taken))
-    assert (q @ k.transpose(-1, -2)).shape == size(given)
+def test_the_logits_door_returns_what_is_added_to_the_logits():
+    q = k = torch.ones(size(doors.SHAPES["rotate"]))
+    assert (q @ k.transpose(-1, -2)).shape == size(doors.SHAPES["bias"])
 
 
 SCHEMES = """

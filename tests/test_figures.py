@@ -321,7 +321,7 @@ def test_taxonomy_puts_every_scheme_of_a_door_into_the_class_of_that_door():
     absolute, relative, mixed = classes.values()
     behind = [set(schemes[1].split(" · ")) for _, _, schemes in attention.doors_data()]
     assert absolute == behind[0]
-    assert behind[1] < mixed == {"RoPE", "Complex-order"}
+    assert behind[1] < mixed == {"RoPE", "complex-order"}
     assert relative == behind[2] | behind[3] | behind[4]
     assert sum(map(len, classes.values())) == len(absolute | relative | mixed)
 

@@ -186,7 +186,7 @@ def test_a_key_imports_only_from_keys_before_it(path):
     [
         ("posenc.equations.rope", "from posenc.equations.attention import softmax", False),
         ("posenc.layers.rope", "from posenc.equations.rope import angles", False),
-        ("posenc.layers.rope", "from posenc._checks import count", False),
+        ("posenc.layers.rope", "from posenc._checks import check_count", False),
         ("posenc.layers.rope", "from posenc.layers import _checks", False),
         ("posenc.equations.attention", "from posenc.equations.rope import angles", True),
         ("posenc.equations.attention", "import posenc.equations.rope", True),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from posenc import _checks as check
+from posenc._checks import check_batches, check_count, check_mask, check_real, check_shape
 
 __all__ = [
     "attention",
@@ -76,9 +76,9 @@ def softmax(logits: np.ndarray, *, mask: np.ndarray | None = None) -> np.ndarray
     --------
     attention_weights : Softmax of the logits of queries and keys.
     """
-    e = check.real("logits", logits, min_ndim=1)
+    e = check_real("logits", logits, min_ndim=1)
     if mask is not None:
-        e = np.where(check.mask("mask", mask, e.shape), e, -np.inf)
+        e = np.where(check_mask("mask", mask, e.shape), e, -np.inf)
     w = np.exp(e - e.max(axis=-1, keepdims=True))
     return w / w.sum(axis=-1, keepdims=True)
 
@@ -132,9 +132,10 @@ def attention_logits(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
     ----------
     Vaswani et al. *Attention Is All You Need*. 2017, arXiv:1706.03762, Section 3.2.1.
     """
-    q, k = check.real("queries", queries, min_ndim=2), check.real("keys", keys, min_ndim=2)
-    check.shape("keys", k, (*k.shape[:-1], q.shape[-1]))
-    check.batches(queries=q, keys=k)
+    q = check_real("queries", queries, min_ndim=2)
+    k = check_real("keys", keys, min_ndim=2)
+    check_shape("keys", k, (*k.shape[:-1], q.shape[-1]))
+    check_batches(queries=q, keys=k)
     return q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
 
 
@@ -198,8 +199,10 @@ def attention(
 ) -> np.ndarray:
     r"""Average the values with the weights that queries and keys agree on.
 
-    $$z_i = \sum_j \alpha_{ij} v_j, \qquad
-    Z = \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right) V$$
+    $$\begin{aligned}
+    z_i &= \sum_j \alpha_{ij} v_j \\
+    Z &= \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right) V
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -254,9 +257,9 @@ def attention(
     equation (1).
     """
     w = attention_weights(queries, keys, mask=mask)
-    v = check.real("values", values, min_ndim=2)
-    check.shape("values", v, (*v.shape[:-2], w.shape[-1], v.shape[-1]))
-    check.batches(queries_and_keys=w, values=v)
+    v = check_real("values", values, min_ndim=2)
+    check_shape("values", v, (*v.shape[:-2], w.shape[-1], v.shape[-1]))
+    check_batches(queries_and_keys=w, values=v)
     return w @ v
 
 
@@ -308,8 +311,8 @@ def causal_mask(n_queries: int, n_keys: int | None = None) -> np.ndarray:
     --------
     bos_weight : How a causal mask alone gives positions away.
     """
-    n_q = check.count("n_queries", n_queries)
-    n_k = n_q if n_keys is None else check.count("n_keys", n_keys, at_least=n_q)
+    n_q = check_count("n_queries", n_queries)
+    n_k = n_q if n_keys is None else check_count("n_keys", n_keys, at_least=n_q)
     i, j = np.arange(n_q)[:, None], np.arange(n_k)
     return j <= i + n_k - n_q
 
@@ -371,8 +374,8 @@ def bos_weight(
     Haviv et al. *Transformer Language Models without Positional Encodings Still Learn Positional
     Information*. 2022, arXiv:2203.16634.
     """
-    t, s = check.real("position", position), check.real("bos_logit", bos_logit)
-    gap = s - check.real("other_logit", other_logit)
+    t, s = check_real("position", position), check_real("bos_logit", bos_logit)
+    gap = s - check_real("other_logit", other_logit)
     if (t < 0).any():
         raise ValueError(f"position must be at least 0, got {t.min()}")
     if (abs(gap) > 700).any():
@@ -384,8 +387,10 @@ def bos_weight(
 def linear_recurrence(transition: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     r"""Read the tokens one after the other, as the simplest recurrent network does.
 
-    $$h_t = h_{t-1} A + x_t, \qquad h_0 = 0
-    \quad\Longrightarrow\quad h_n = \sum_{t=1}^{n} x_t A^{n-t}$$
+    $$\begin{aligned}
+    h_t &= h_{t-1} A + x_t, \quad h_0 = 0 \\
+    \Longrightarrow\quad h_n &= \sum_{t=1}^{n} x_t A^{n-t}
+    \end{aligned}$$
 
     The power of $A$ counts how long ago a token was read: order is built in, unless $A = I$.
 
@@ -431,9 +436,9 @@ def linear_recurrence(transition: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     --------
     attention : Sees the same tokens without an order.
     """
-    A, x = check.real("transition", transition), check.real("inputs", inputs, min_ndim=2)
-    check.shape("inputs", x, x.shape[-2:])
-    check.shape("transition", A, (x.shape[1], x.shape[1]))
+    A, x = check_real("transition", transition), check_real("inputs", inputs, min_ndim=2)
+    check_shape("inputs", x, x.shape[-2:])
+    check_shape("transition", A, (x.shape[1], x.shape[1]))
     return np.array(list(itertools.accumulate(x, lambda h, x_t: h @ A + x_t)))
 
 
@@ -442,8 +447,10 @@ def mixed_difference(
 ) -> np.ndarray | np.float64:
     r"""Part of a change that several shifts cause only together.
 
-    $$\Delta_{1 \dots k} f(x) = \sum_{S \subseteq \{1, \dots, k\}} (-1)^{k - |S|}\,
-    f\Big(x + \sum_{s \in S} \delta_s\Big)$$
+    $$\begin{aligned}
+    \Delta_{1 \dots k} f(x) = &\sum_{S \subseteq \{1, \dots, k\}} (-1)^{k - |S|} \\
+    &\quad f\Big(x + \sum_{s \in S} \delta_s\Big)
+    \end{aligned}$$
 
     It vanishes if $f$ is a sum of functions that each miss at least one of the shifts: with one
     shifted token per $\delta_s$, it is zero for a bag of words, $f(x) = \sum_j g(x_j)$, from
@@ -489,9 +496,9 @@ def mixed_difference(
     --------
     second_order_terms : To second order, the mixed difference is the last of these terms.
     """
-    x = check.real("x", x)
-    delta = check.real("shifts", shifts, min_ndim=1)
-    check.shape("shifts", delta, (len(delta), *x.shape))
+    x = check_real("x", x)
+    delta = check_real("shifts", shifts, min_ndim=1)
+    check_shape("shifts", delta, (len(delta), *x.shape))
     terms = [
         (-1) ** (len(delta) - sum(chosen)) * function(x + np.tensordot(chosen, delta, axes=1))
         for chosen in itertools.product([0, 1], repeat=len(delta))
@@ -505,8 +512,10 @@ def second_order_terms(
     r"""Six terms of what adding positions to two tokens does to a function of them.
 
     $$\begin{aligned}
-    f(x_m + p_m, x_n + p_n) \approx{} & f + p_m \nabla_m f + p_n \nabla_n f \\
-    & + \tfrac12\, p_m H_{mm} p_m^\top + \tfrac12\, p_n H_{nn} p_n^\top + p_m H_{mn} p_n^\top
+    f(x_m & + p_m, x_n + p_n) \approx f \\
+    & + p_m \nabla_m f + p_n \nabla_n f \\
+    & + \tfrac12\, p_m H_{mm} p_m^\top + \tfrac12\, p_n H_{nn} p_n^\top \\
+    & + p_m H_{mn} p_n^\top
     \end{aligned}$$
 
     The first term knows no position, the next four know one each, and only the sixth knows both
@@ -558,8 +567,8 @@ def second_order_terms(
     --------
     mixed_difference : Measures the sixth term without derivatives.
     """
-    f, g = check.real("value", value), check.real("gradient", gradient)
-    H, p, q = check.real("hessian", hessian), check.real("p_m", p_m, 1), check.real("p_n", p_n, 1)
+    f, g = check_real("value", value), check_real("gradient", gradient)
+    H, p, q = check_real("hessian", hessian), check_real("p_m", p_m, 1), check_real("p_n", p_n, 1)
     d = p.size
     for name, array, wanted in [
         ("value", f, ()),
@@ -568,7 +577,7 @@ def second_order_terms(
         ("gradient", g, (2 * d,)),
         ("hessian", H, (2 * d, 2 * d)),
     ]:
-        check.shape(name, array, wanted)
+        check_shape(name, array, wanted)
     m, n = slice(d), slice(d, None)
     return np.array(
         [f, p @ g[m], q @ g[n], p @ H[m, m] @ p / 2, q @ H[n, n] @ q / 2, p @ H[m, n] @ q]

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import nn
 
-from posenc._checks import count
+from posenc._checks import check_count
 from posenc.layers import _checks as check
 
 __all__ = ["Attention", "PositionEncoding", "doors"]
@@ -388,7 +388,10 @@ class Attention(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.d_model, self.n_heads = count("d_model", d_model), count("n_heads", n_heads)
+        self.d_model, self.n_heads = (
+            check_count("d_model", d_model),
+            check_count("n_heads", n_heads),
+        )
         if d_model % n_heads:
             raise ValueError(f"d_model must be a multiple of n_heads = {n_heads}, got {d_model}")
         self.encoding = PositionEncoding() if encoding is None else encoding
@@ -519,13 +522,14 @@ class Attention(nn.Module):
             offset = offset.where(looks.unsqueeze(-3), -math.inf)
         if mask is not None:
             offset = offset.where(mask.unsqueeze(-3), -math.inf)
-        blind = offset.isneginf().all(-1, keepdim=True)
-        return offset.masked_fill(blind, 0), blind
+        # Four axes: with fewer, PyTorch leaves its fast kernel.
+        offset = offset[(None,) * (4 - offset.ndim)]
+        return offset, offset.amax(-1, keepdim=True).isneginf()
 
     def _attend(self, q, k, v, offset, blind, q_at, k_at) -> torch.Tensor:
         logits = self._scale * q @ k.mT
         if offset is not None:
-            logits = logits + offset
+            logits = (logits + offset).masked_fill(blind, 0)
         weights = _zero(logits.softmax(-1).to(v.dtype), blind)
         weights = self.encoding.reweight(weights, q_at, k_at)
         return self.encoding.combine(weights, v, q_at, k_at)

@@ -249,7 +249,7 @@ def taxonomy_data():
         (
             ("混合式（乘性）", "mixed (multiplicative)"),
             ("位置不是加上去，而是乘上去（旋转）", "position multiplies (turns) instead of adding"),
-            (("RoPE", "RoPE"), ("复数序", "Complex-order")),
+            (("RoPE", "RoPE"), ("complex-order", "complex-order")),
         ),
     )
 
@@ -314,7 +314,7 @@ def doors(say):
         write(ax, 1.95, y - 0.11, say(*schemes), SMALL, MUTED, ha="left")
     fig.set_label(
         say(
-            "注意力层的流程，标出位置信息可以进入的五道门：输入、查询与键、打分、权重、值。",
+            "注意力层的流程，标出位置信息可以进入的五道门：输入、查询与键、logit、权重、值。",
             "Pipeline of an attention layer with the five doors through which positions can come "
             "in: input, query/key, logits, weights, values.",
         )

@@ -69,16 +69,16 @@ def failures(claims: dict[str, dict]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """A measured value for readers: two digits, powers of ten typeset.
+    r"""A measured value for readers: two digits, powers of ten typeset.
 
-    >>> number(4.44e-16), number(0.05), number(0.0), number(12.3456)
+    >>> number(4.44e-16).replace("\xa0", " "), number(0.05), number(0.0), number(12.3456)
     ('4.4 × 10⁻¹⁶', '0.05', '0', '12')
     """
     mantissa, _, exponent = f"{value:.2g}".partition("e")
     if not exponent:
         return mantissa
     power = "10" + str(int(exponent)).translate(SUPERSCRIPT)
-    return power if mantissa == "1" else f"{mantissa} × {power}"
+    return power if mantissa == "1" else f"{mantissa}\xa0×\xa0{power}"
 
 
 def lookup(claim_id: str, claims: dict[str, dict]) -> dict:
@@ -151,6 +151,11 @@ def problems(root: Path, claims: dict[str, dict]) -> list[str]:
     return sorted(found)
 
 
+def _linked(name: str, address: str) -> str:
+    """A link whose long name may be broken after its underscores."""
+    return f'<a href="{address}">{name.replace("_", "_<wbr>")}</a>'
+
+
 LEDGER = {
     "zh": ("论断", "测得", "界", "错误变体", "测试", "页面"),
     "en": ("claim", "measured", "bound", "wrong variant", "test", "pages"),
@@ -164,7 +169,7 @@ def ledger(root: Path, language: str, claims: dict[str, dict], href) -> str:
     for key, result in sorted(claims.items()):
         links = "<br>".join(f"[{page.removesuffix('.md')}]({page})" for page in pages.get(key, []))
         wrong = f"{number(result['wrong'])}<br>{said[key]['wrong'][language]}"
-        test = f'<a href="{href(result["test"])}">{result["test"].partition("::")[2]}</a>'
+        test = _linked(result["test"].partition("::")[2], href(result["test"]))
         sentence = f'<span id="{key}"></span>{said[key][language]}<br>`{key}`'
         figures = number(result["measured"]), number(result["bound"])
         rows.append((sentence, *figures, wrong, test, links))

@@ -8,8 +8,8 @@ from scripts.sitegen.tree import ROOT
 
 BASE = "PositionEncoding"
 HEADS = {
-    "zh": ("门", "作用于", "方法", "输入 → 输出", "开这道门的编码"),
-    "en": ("door", "acts on", "method", "in → out", "encodings that open it"),
+    "zh": ("门", "作用于", "方法", "返回的形状", "开这道门的编码"),
+    "en": ("door", "acts on", "method", "returns shape", "encodings that open it"),
 }
 NAMES = {
     "zh": {
@@ -28,11 +28,11 @@ NAMES = {
     },
 }
 SHAPES = {
-    "embed": ("(batch, n, d_model)", "(batch, n, d_model)"),
-    "rotate": ("(batch, n_heads, n, d_head)", "(batch, n_heads, n, d_head)"),
-    "bias": ("(batch, n_heads, n, d_head)", "(batch, n_heads, n_q, n_k)"),
-    "reweight": ("(batch, n_heads, n_q, n_k)", "(batch, n_heads, n_q, n_k)"),
-    "combine": ("(batch, n_heads, n_q, n_k)", "(batch, n_heads, n_q, d_head)"),
+    "embed": "(batch, n, d_model)",
+    "rotate": "(batch, n_heads, n, d_head)",
+    "bias": "(batch, n_heads, n_q, n_k)",
+    "reweight": "(batch, n_heads, n_q, n_k)",
+    "combine": "(batch, n_heads, n_q, d_head)",
 }
 NONE = {"zh": ("一道也不开", "什么也不作用", "尚无"), "en": ("none", "nothing", "none yet")}
 
@@ -52,11 +52,11 @@ def table(language: str, root: Path = ROOT, linked: bool = True) -> str:
     """Markdown table of the doors; ``linked`` methods point at the API reference."""
     encodings = opened(root)
     lines = [_row(HEADS[language]), _row(["---"] * len(HEADS[language]))]
-    for method, (taken, given) in SHAPES.items():
+    for method, shape in SHAPES.items():
         users = ", ".join(f"`{name}`" for name, doors in encodings.items() if method in doors)
         link = f"[`{method}`][posenc.layers.attention.{BASE}.{method}]" if linked else f"`{method}`"
-        shapes = f"`{taken}` → `{given}`"
-        lines.append(_row([*NAMES[language][method], link, shapes, users or NONE[language][2]]))
+        cells = [*NAMES[language][method], link, f"`{shape}`", users or NONE[language][2]]
+        lines.append(_row(cells))
     shut = ", ".join(f"`{name}`" for name, doors in encodings.items() if not doors)
     lines.append(_row([*NONE[language][:2], "", "", shut.replace(f"`{BASE}`", f"NoPE (`{BASE}`)")]))
     return "\n".join(lines)

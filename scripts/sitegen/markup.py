@@ -27,6 +27,8 @@ MENDS = (  # what the theme writes, a pattern -> what it should write
     (r' data-md-component="source"', ""),
     # its links between the languages are relative; docs/theme/main.html writes whole addresses
     (r'\s*<link rel="alternate" href="[^"]*" hreflang="[^"]*">', ""),
+    # the choice of light or dark is remembered per language
+    (r'__md_scope=new URL\("[^"]*",location\)', '__md_scope=new URL("/",location)'),
     (r'(<input class="md-toggle"[^>]*) autocomplete="off"', r"\1"),
     (r' tabindex=""', ""),
     # an aria-expanded that is never updated, on an element that cannot be expanded

@@ -1,8 +1,8 @@
 """Code shown by dotted name: as it is read, and as it runs on its own.
 
 Everything is read from the source files and nothing is imported, so that an edited file shows at
-once. The text of a function is never rewritten: what it calls as `_checks.real` in the package, it
-calls so in the copy, where `_checks` is a namespace of the functions that it needs.
+once. The text of a function is never rewritten: equations import names, not modules, so that what a
+function calls in the package it calls by the same name in the copy.
 """
 
 import ast
@@ -86,7 +86,6 @@ class _Copy:
     inline: bool
     imports: set[Import] = field(default_factory=set)
     blocks: dict[tuple[str, str], Place] = field(default_factory=dict)
-    spaces: dict[str, set[str]] = field(default_factory=dict)
 
     def add(self, module: str, name: str) -> None:
         """Add an object after everything that it needs."""
@@ -99,18 +98,15 @@ class _Copy:
             if isinstance(bound, Place) and bound is not place:
                 bound = Import(module, needed, needed)
             if isinstance(bound, Import):
-                self._need(bound, place)
+                self._need(bound, f"{module}.{name}")
         self.blocks[module, name] = self.blocks.pop((module, name))
 
-    def _need(self, bound: Import, place: Place) -> None:
+    def _need(self, bound: Import, place: str) -> None:
         whole = f"{bound.module}.{bound.name}".rstrip(".")
         if whole.split(".")[0] != "posenc" or not self.inline:
             self.imports.add(bound)
         elif _file(whole, self.root).is_file():
-            members = _members(place.node, bound.alias)
-            self.spaces.setdefault(bound.alias, set()).update(members)
-            for member in members:
-                self._visit(*_origin(whole, member, member, self.root))
+            raise ValueError(f"{place} must import names from {whole}, not the module")
         else:
             self._visit(*_origin(*bound, self.root))
 
@@ -120,7 +116,7 @@ class _Copy:
 
     def refuse_twins(self, name: str) -> None:
         """Refuse two objects of one name, since the copy has one namespace."""
-        homes = dict.fromkeys(self.spaces, "a namespace")
+        homes: dict[str, str] = {}
         for module, attribute in self.blocks:
             other = homes.setdefault(attribute, module)
             if other != module:
@@ -137,35 +133,17 @@ def _origin(module: str, name: str, alias: str, root: Path) -> tuple[str, str]:
     return (module, name) if isinstance(bound, Place) else _origin(*bound, root)
 
 
-def _members(node: ast.AST, alias: str) -> list[str]:
-    """Names that code reads from a module known to it as `alias`."""
-    found = (n for n in ast.walk(node) if isinstance(n, ast.Attribute))
-    return sorted({n.attr for n in found if isinstance(n.value, ast.Name) and n.value.id == alias})
-
-
 def _assembled(copy: _Copy) -> str:
     """Imports, plain constants, private helpers, then the rest; spaced as ruff does."""
     helpers_first = sorted(copy.blocks, key=lambda key: "._" not in key[0])
     statements = {(p.path, p.node.lineno): p for p in map(copy.blocks.get, helpers_first) if p}
-    seen, late, early, rest = set[str](), set[str](), [], []
-    missing = {name: set(members) for name, members in copy.spaces.items()}
+    late, early, rest = set[str](), [], []
     for place in statements.values():
         text, definition = _text(place), isinstance(place.node, DEFINITION)
-        names = {name for name, _ in _bound("", place)}
         plain = not definition and late.isdisjoint(_names(text))
         (early if plain else rest).append((definition, text))
-        seen |= names
-        late |= set() if plain else names
-        ready = [name for name, members in missing.items() if members <= seen]
-        rest += [(False, _namespace(name, missing.pop(name))) for name in ready]
-    own = {Import("types", "SimpleNamespace", "SimpleNamespace")} if copy.spaces else set()
-    return "".join(_spaced(_import_block(copy.imports | own), early + rest))
-
-
-def _namespace(name: str, members: set[str]) -> str:
-    listed = ", ".join(f"{m}={m}" for m in sorted(members))
-    line = f"{name} = SimpleNamespace({listed})\n"
-    return line if len(line) <= WIDTH + 1 else f"{name} = SimpleNamespace(\n    {listed}\n)\n"
+        late |= set() if plain else {name for name, _ in _bound("", place)}
+    return "".join(_spaced(_import_block(copy.imports), early + rest))
 
 
 def _spaced(imports: str, parts: list[tuple[bool, str]]) -> Iterator[str]:

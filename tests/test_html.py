@@ -1,0 +1,174 @@
+"""The built HTML: valid, whole, light, and each page says what it is."""
+
+import gzip
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from browser import ROOT, canonical, needed
+
+VNU = ROOT / "node_modules/vnu-jar/build/dist/vnu.jar"
+LYCHEE = Path(sys.executable).parent / "lychee"
+LIMIT = 250_000  # bytes of a cold page after gzip
+KATEX = {  # a class that KaTeX writes, the font that it needs
+    'class="mord': "Main-Regular",
+    "mathnormal": "Math-Italic",
+    "mathbf": "Main-Bold",
+    "mathbb": "AMS-Regular",
+    "amsrm": "AMS-Regular",
+    "mathcal": "Caligraphic-Regular",
+    "delimsizing size1": "Size1-Regular",
+    "delimsizing size2": "Size2-Regular",
+    "delimsizing size3": "Size3-Regular",
+    "delimsizing size4": "Size4-Regular",
+    "delim-size1": "Size1-Regular",
+    "delim-size4": "Size4-Regular",
+    "small-op": "Size1-Regular",
+    "large-op": "Size2-Regular",
+}
+
+
+@pytest.fixture(scope="module")
+def pages(built):
+    """Text of every page by its address below the site's root."""
+    files = sorted(built.rglob("*.html"))
+    names = (path.relative_to(built).as_posix().removesuffix("index.html") for path in files)
+    return {name: path.read_text("utf-8") for name, path in zip(names, files, strict=True)}
+
+
+def articles(pages):
+    return {name: text for name, text in pages.items() if not name.endswith("404.html")}
+
+
+# Validity
+
+
+def invalid(paths):
+    """What the checker of the W3C says about the files."""
+    java = needed("Java", "java", package="default-jre-headless")
+    command = [java, "-jar", VNU, "--errors-only", "--format", "json", *paths]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = json.loads(run.stderr)["messages"]
+    return [f"{m['url']}:{m.get('lastLine')}: {m['message']}" for m in found]
+
+
+def test_every_page_is_valid_html(built):
+    assert invalid(sorted(built.rglob("*.html"))) == []
+
+
+def test_invalid_html_is_found(built, tmp_path):
+    page = tmp_path / "index.html"
+    text = (built / "404.html").read_text("utf-8")
+    page.write_text(text.replace("</article>", "<ul><p>planted</p></ul></article>"), "utf-8")
+    (error,) = invalid([page])
+    assert "not allowed as child of element" in error
+
+
+# Links
+
+
+def broken(site, tmp_path):
+    """Links of the site, laid where its own addresses point, that lead nowhere."""
+    address = canonical(site)
+    inside = tmp_path / address.split("://")[1]
+    shutil.copytree(site, inside, ignore=shutil.ignore_patterns("*.map", "*.woff2"))
+    host = inside.parents[len(Path(address.split("://")[1]).parts) - 2]
+    options = ["--offline", "--include-fragments", "--index-files", "index.html"]
+    options += ["--root-dir", host, "--format", "json", "--no-progress"]
+    options += ["--remap", f"^{re.escape(address)} file://{inside}/"]
+    command = [LYCHEE, *options, *sorted(inside.rglob("*.html"))]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = json.loads(run.stdout)
+    assert report["successful"] > 1000
+    return sorted({link["url"] for links in report["error_map"].values() for link in links})
+
+
+def test_no_link_and_no_anchor_is_broken(built, tmp_path):
+    assert broken(built, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["../attention/#nowhere", "#nowhere", "../lost/", "{prefix}lost/", "{canonical}lost/"],
+)
+def test_a_planted_broken_link_is_found(built, tmp_path, planted):
+    address = canonical(built)
+    prefix = re.sub(r"^\w+://[^/]+", "", address)
+    href = planted.format(prefix=prefix, canonical=address)
+    site = tmp_path / "planted"
+    shutil.copytree(built, site)
+    page = site / "terms/index.html"
+    text = page.read_text("utf-8")
+    page.write_text(text.replace("</article>", f'<a href="{href}">x</a></article>', 1), "utf-8")
+    (link,) = broken(site, tmp_path / "laid")
+    assert link.endswith(href.lstrip(".").removeprefix(address).removeprefix(prefix))
+
+
+# What a page says about itself
+
+
+def test_every_page_has_one_main_heading(pages):
+    assert {name: n for name, text in pages.items() if (n := text.count("<h1")) != 1} == {}
+
+
+def test_every_page_names_its_language(pages):
+    for name, text in pages.items():
+        language = "en" if name.startswith("en/") else "zh"
+        assert f'<html lang="{language}"' in text, name
+
+
+def test_every_page_has_its_own_title(pages):
+    titles = {name: re.findall(r"<title>([^<]+)</title>", text) for name, text in pages.items()}
+    assert {name: found for name, found in titles.items() if len(found) != 1} == {}
+    own = [found[0] for name, found in titles.items() if not name.endswith("404.html")]
+    assert len(set(own)) == len(own)
+
+
+def test_every_page_has_a_description(pages):
+    for name, text in pages.items():
+        (said,) = re.findall(r'<meta name="description" content="([^"]+)">', text)
+        assert len(html.unescape(said)) > 20, name
+
+
+def test_every_page_knows_its_address_and_its_translation(built, pages):
+    root = canonical(built)
+    for name, text in articles(pages).items():
+        assert re.findall(r'rel="canonical" href="([^"]+)"', text) == [root + name]
+        bare = name.removeprefix("en/")
+        found = dict(re.findall(r'rel="alternate " hreflang="([\w-]+)" href="([^"]+)"', text))
+        wanted = {"zh": root + bare, "en": f"{root}en/{bare}", "x-default": root + bare}
+        assert found == wanted, name
+        assert {bare, f"en/{bare}"} <= pages.keys()
+
+
+def test_the_lost_page_claims_no_address(pages):
+    for name in ("404.html", "en/404.html"):
+        assert "canonical" not in pages[name]
+        assert "hreflang" not in pages[name].partition("</head>")[0]
+
+
+# Weight
+
+
+def weight(site, name, text):
+    """Bytes that a first visit to a page fetches: its text, styles, scripts and fonts."""
+    page = site / name / ("index.html" if not name.endswith(".html") else "")
+    folder = page.parent if page.suffix else page
+    styles = re.findall(r'<link rel="stylesheet" href="([^"]+)"', text)
+    scripts = re.findall(r'<script src="([^"]+)"', text)
+    total = len(gzip.compress(text.encode(), mtime=0))
+    for address in styles + scripts:
+        total += len(gzip.compress((folder / address).read_bytes(), mtime=0))
+    fonts = {font for mark, font in KATEX.items() if mark in text}
+    return total + sum((site / f"assets/katex/fonts/KaTeX_{f}.woff2").stat().st_size for f in fonts)
+
+
+def test_no_first_visit_fetches_more_than_its_limit(built, pages):
+    weights = {name: weight(built, name, text) for name, text in articles(pages).items()}
+    assert min(weights.values()) > 50_000, "styles and scripts were counted"
+    assert {name: n for name, n in weights.items() if n > LIMIT} == {}
