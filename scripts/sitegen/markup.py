@@ -22,24 +22,26 @@ POLICY = (
     "connect-src 'self'; worker-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'"
 )
 
-MENDS = (  # what the theme writes, a pattern -> what it should write
+# What the theme writes, a pattern -> what it should write; each pattern begins with a tag, because
+# the text of a shown source file could match anything else.
+MENDS = (
     # the theme asks GitHub for the stars of the repository
-    (r' data-md-component="source"', ""),
+    (r'(<a [^>]*) data-md-component="source"', r"\1"),
     # its links between the languages are relative; docs/theme/main.html writes whole addresses
     (r'\s*<link rel="alternate" href="[^"]*" hreflang="[^"]*">', ""),
     # the choice of light or dark is remembered per language
-    (r'__md_scope=new URL\("[^"]*",location\)', '__md_scope=new URL("/",location)'),
+    (r'<script>__md_scope=new URL\("[^"]*",', '<script>__md_scope=new URL("/",'),
     (r'(<input class="md-toggle"[^>]*) autocomplete="off"', r"\1"),
-    (r' tabindex=""', ""),
+    (r'(<label class="md-nav__link[^>]*) tabindex=""', r"\1"),
     # an aria-expanded that is never updated, on an element that cannot be expanded
     (r'(<nav class="md-nav"[^>]*) aria-expanded="\w+"', r"\1"),
     # a dialog without a name; the search inside it has its own role
-    (r' role="dialog"', ""),
+    (r'(<div class="md-search"[^>]*) role="dialog"', r"\1"),
     # one empty link per line of code: stops for the keyboard that lead nowhere
     (r'<a id="__codelineno-[^>]*></a>', ""),
     (r'<a href="#__codelineno-([\d-]+)">', r'<a tabindex="-1" href="#__span-\1">'),
     # KaTeX: browsers ignore a negative height
-    (r' style="height:-[\d.]+em;"', ""),
+    (r'(<span class="vlist") style="height:-[\d.]+em;"', r"\1"),
 )
 LINE_ID = re.compile(r'<span id="__span-[\d-]+">')
 
