@@ -93,3 +93,60 @@ def test_finish_reports_and_protects(tmp_path):
 
 def test_ids_are_read():
     assert markup.ids('<h2 id="a">x</h2><pe-math class="display" id=\'eq-1.3\'>') == {"a", "eq-1.3"}
+
+
+@pytest.mark.parametrize(
+    ("theme", "ours"),
+    [
+        (
+            '<link rel="alternate" href="./" hreflang="zh"><link rel="alternate " hreflang="en">',
+            '<link rel="alternate " hreflang="en">',
+        ),
+        (
+            '<a href="x" class="md-source" data-md-component="source">',
+            '<a href="x" class="md-source">',
+        ),
+        (
+            '<input class="md-toggle" data-md-toggle="drawer" autocomplete="off">',
+            '<input class="md-toggle" data-md-toggle="drawer">',
+        ),
+        (
+            '<label class="md-nav__link" for="a" tabindex="">',
+            '<label class="md-nav__link" for="a">',
+        ),
+        (
+            '<nav class="md-nav" data-md-level="1" aria-expanded="true">',
+            '<nav class="md-nav" data-md-level="1">',
+        ),
+        (
+            '<div class="md-search" data-md-component="search" role="dialog">',
+            '<div class="md-search" data-md-component="search">',
+        ),
+        (
+            '<script>__md_scope=new URL("../..",location),a=1</script>',
+            '<script>__md_scope=new URL("/",location),a=1</script>',
+        ),
+        ('<span class="vlist" style="height:-0.2em;">', '<span class="vlist">'),
+        (
+            '<span class="vlist" style="height:0.2em;">',
+            '<span class="vlist" style="height:0.2em;">',
+        ),
+        (
+            '<span id="__span-0-1"><a id="__codelineno-0-1" name="__codelineno-0-1"></a>x</span>',
+            "<span>x</span>",
+        ),
+    ],
+)
+def test_the_html_of_the_theme_is_mended(theme, ours):
+    assert markup.mended(theme, "attention/", "zh") == ours
+
+
+def test_lines_of_source_pages_keep_their_ids_and_numbers_lead_to_them():
+    line = '<a href="#__codelineno-0-12">12</a><span id="__span-0-12">'
+    mended = '<a tabindex="-1" href="#__span-0-12">12</a><span id="__span-0-12">'
+    assert markup.mended(line, "source/posenc/_checks/", "en") == mended
+
+
+def test_text_that_looks_like_the_themes_is_left_alone():
+    code = """<pre>&lt;label class="md-nav__link" tabindex=""&gt; role="dialog"</pre>"""
+    assert markup.mended(code, "source/tests/test_markup/", "zh") == code

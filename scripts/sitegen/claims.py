@@ -98,13 +98,15 @@ def value(name: str, spec: str, claims: dict[str, dict]) -> str:
     return format(known[field], spec) if spec else number(known[field])
 
 
-def place(root: Path, test: str) -> tuple[str, int]:
-    """File and line of a claim's test."""
-    path, _, name = test.partition("::")
-    tree = ast.parse((root / path).read_text("utf-8"))
-    nodes = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name)
-    node = next(nodes)
-    return path, min([node.lineno, *(d.lineno for d in node.decorator_list)])
+def places(root: Path, claims: dict[str, dict]) -> dict[str, tuple[str, int]]:
+    """File and line of the test of every claim."""
+    found = {}
+    for path in sorted({c["test"].partition("::")[0] for c in claims.values()}):
+        for node in ast.parse((root / path).read_text("utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                found[f"{path}::{node.name}"] = path, first
+    return found
 
 
 def badge(claim_id: str, result: dict, statement: str, href: str) -> str:

@@ -2,31 +2,29 @@
 
 import logging
 import os
-import shutil
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from jinja2 import FileSystemBytecodeCache  # noqa: E402
 from mkdocs.commands.build import build  # noqa: E402
 from mkdocs.config import load_config  # noqa: E402
 from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.plugins import event_priority  # noqa: E402
-from mkdocs.structure.files import File  # noqa: E402
+from mkdocs.structure.files import File, Files  # noqa: E402
 
-from scripts.sitegen import assets, markup  # noqa: E402
+from scripts.sitegen import assets, markup, serving  # noqa: E402
 from scripts.sitegen.site import Site  # noqa: E402
-from scripts.sitegen.tree import files as tree_files  # noqa: E402
-from scripts.sitegen.tree import fingerprint  # noqa: E402
 
 log = logging.getLogger("mkdocs.posenc")
-state: dict = {"serving": False}
+state: dict = {"whole": None, "source": None}
 
 
 def on_startup(command, dirty):
-    state["serving"] = command == "serve"
-    os.environ["POSENC_SERVING"] = "1" if state["serving"] else ""
+    if command == "serve":
+        os.environ["POSENC_SERVING"] = "1"
 
 
 def on_config(config):
@@ -34,13 +32,22 @@ def on_config(config):
     if language != "zh":
         config.nav = [_translated(entry, config.extra["groups"]) for entry in config.nav]
         config.site_url += f"{language}/"
-    state["site"] = Site(ROOT, language, config.site_url)
     config.extra["alternate"] = [{}]
+    state["site"] = Site(ROOT, language, config.site_url)
+    if os.environ.get("POSENC_SERVING"):
+        state["whole"] = serving.language(ROOT, language, config.site_url)
+        state["source"] = serving.source_pages(ROOT, language, config.site_url)
+    if _is_kept("whole"):
+        config.nav = []
     return config
 
 
 def _translated(entry, groups):
     return {groups[t]: pages for t, pages in entry.items()} if isinstance(entry, dict) else entry
+
+
+def _is_kept(part):
+    return state[part] is not None and state[part].is_fresh()
 
 
 def on_pre_build(config):
@@ -53,11 +60,25 @@ def on_pre_build(config):
 @event_priority(100)
 def on_files(files, config):
     site = state["site"]
-    for path, text in _reporting(site.generated).items():
+    if _is_kept("whole"):
+        return Files([])
+    _cache_templates(config.plugins["mkdocstrings"].get_handler("python").env)
+    for path, text in _reporting(site.generated, not _is_kept("source")).items():
         files.append(File.generated(config, path, content=text))
-    for path, content in (site.downloads() | assets.assets(ROOT)).items():
+    for path, content in (_reporting(site.downloads) | assets.assets(ROOT)).items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_env(env, config, files):
+    _cache_templates(env)
+
+
+def _cache_templates(env):
+    """Keep compiled templates between builds: half of a small build would go into them."""
+    folder = ROOT / ".cache/templates"
+    folder.mkdir(parents=True, exist_ok=True)
+    env.bytecode_cache = FileSystemBytecodeCache(str(folder))
 
 
 @event_priority(100)
@@ -69,7 +90,7 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_page_content(html, page, config, files):
-    html = _reporting(state["site"].content, html, page.file.src_uri)
+    html = _reporting(state["site"].content, html, page.url, page.file.src_uri)
     page.present_anchor_ids = {*(page.present_anchor_ids or ()), *markup.ids(html)}
     return html
 
@@ -82,6 +103,7 @@ def on_page_context(context, page, config, nav):
 
 
 def on_post_page(output, page, config):
+    output = state["site"].unfolded(output, page.url)
     return markup.mended(output, page.url, config.theme["language"])
 
 
@@ -92,8 +114,13 @@ def on_post_template(output_content, template_name, config):
 
 
 def on_post_build(config):
-    site_dir = Path(config.site_dir)
-    if config.theme["language"] == "zh":
+    site_dir, language = Path(config.site_dir), config.theme["language"]
+    for part, folder, ignored in (("source", "source", ()), ("whole", "", ("en", "source"))):
+        if _is_kept(part):
+            state[part].restore(site_dir / folder)
+        elif state[part] is not None:
+            state[part].keep(site_dir / folder, *ignored)
+    if language == "zh":
         _build_english(config, site_dir / "en")
         assets.write_robots(site_dir, config.site_url)
     if not os.environ.get("POSENC_SERVING"):
@@ -102,27 +129,15 @@ def on_post_build(config):
 
 
 def _build_english(config, target):
-    """Build English beside Chinese; while serving, only if something that it shows changed."""
-    key = ""
-    kept = ROOT / ".cache/serve/en"
-    if os.environ.get("POSENC_SERVING"):
-        shown = tree_files(
-            ROOT, "docs/**/*", "posenc/**/*.py", "scripts/**/*", "tests/*.py", "*.yml"
-        )
-        key = fingerprint(ROOT, (p for p in shown if "docs/zh" not in p.as_posix()))
-        if kept.with_suffix(".key").exists() and kept.with_suffix(".key").read_text() == key:
-            shutil.copytree(kept, target)
-            return
+    serving_at = f"{config.site_url}en/" if os.environ.get("POSENC_SERVING") else None
+    if serving_at and serving.restored(ROOT, "en", serving_at, target):
+        return
     english = load_config(
         str(ROOT / "mkdocs.en.yml"), site_dir=str(target), site_url=config.site_url
     )
-    english.plugins.on_startup(command="serve" if key else "build", dirty=False)
-    build(english, serve_url=f"{config.site_url}en/" if key else None)
+    english.plugins.on_startup(command="serve" if serving_at else "build", dirty=False)
+    build(english, serve_url=serving_at)
     english.plugins.on_shutdown()
-    if key:
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(target, kept)
-        kept.with_suffix(".key").write_text(key)
 
 
 def _reporting(function, *arguments):

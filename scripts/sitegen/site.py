@@ -23,6 +23,13 @@ from scripts.sitegen import (
 )
 
 SLOT = re.compile(r'<div class="pe-slot" data-kind="(\w+)" data-name="([\w.]+)"></div>')
+HEAVY = re.compile(
+    r"(?P<open><pe-math\b[^>]*>)(?P<inner>.+?)</pe-math>"
+    r'|<svg class="pe-drawing".+?</svg>|<pre class="pe-runnable".+?</pre>',
+    re.DOTALL,
+)
+FOLD = '<pe-fold data-search-exclude="true">{}</pe-fold>'
+FOLDED = re.compile(r"<pe-fold[^>]*>(\d+)</pe-fold>")
 ROLES = {
     "zh": {
         "equations": "方程（NumPy）",
@@ -57,10 +64,15 @@ class Site:
     def __init__(self, root: Path, language: str, address: str) -> None:
         self.root, self.language, self.address = root, language, address
         self.say = ROLES[language]
+        self.folds: dict[str, list[str]] = {}
 
     @cached_property
     def claims(self) -> dict[str, dict]:
         return claims.measured(self.root)
+
+    @cached_property
+    def places(self) -> dict[str, tuple[str, int]]:
+        return claims.places(self.root, self.claims)
 
     @cached_property
     def statements(self) -> dict[str, dict]:
@@ -92,9 +104,9 @@ class Site:
 
     # Pages
 
-    def generated(self) -> dict[str, str]:
+    def generated(self, with_sources: bool = True) -> dict[str, str]:
         """Markdown of the pages that no file in docs/ holds, by path in the site."""
-        pages = sources.pages(self.root)
+        pages = sources.pages(self.root) if with_sources else {}
         for key in tree.keys(self.root):
             pages[f"api/{key}.md"] = self.api(key)
         for key in tree.notebooks(self.root):
@@ -170,7 +182,7 @@ class Site:
         }
 
     def test_address(self, test: str) -> str:
-        return sources.address(*claims.place(self.root, test))
+        return sources.address(*self.places[test])
 
     def figure(self, name: str, caption: str) -> str:
         inner = f"{_slot('figure', name)}\n\n<figcaption markdown>\n\n{caption}\n\n</figcaption>"
@@ -196,10 +208,27 @@ class Site:
 
     # HTML
 
-    def content(self, html: str, where: str) -> str:
-        """Fill the slots of a page's HTML and typeset its formulas."""
+    def content(self, html: str, url: str, where: str) -> str:
+        """Fill the slots of a page's HTML, typeset its formulas, and fold both away.
+
+        What is folded comes back in `unfolded`, after the search index was made: the index skips
+        it anyway, but would read all of it first.
+        """
         label = self.say["formula"]
-        return formulas.formulas_to_html(SLOT.sub(self._fill, html), self.root, where, label)
+        html = formulas.formulas_to_html(SLOT.sub(self._fill, html), self.root, where, label)
+        parts = self.folds[url] = []
+
+        def fold(match: re.Match) -> str:
+            parts.append(match["inner"] or match[0])
+            token = FOLD.format(len(parts) - 1)
+            return f"{match['open']}{token}</pe-math>" if match["inner"] else token
+
+        return HEAVY.sub(fold, html)
+
+    def unfolded(self, html: str, url: str) -> str:
+        """The page's HTML with everything back in its place."""
+        parts = self.folds.get(url, [])
+        return FOLDED.sub(lambda match: parts[int(match[1])], html)
 
     def _fill(self, match: re.Match) -> str:
         kind, name = match.groups()

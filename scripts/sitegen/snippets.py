@@ -6,6 +6,7 @@ function calls in the package it calls by the same name in the copy.
 """
 
 import ast
+import functools
 import re
 import symtable
 import sys
@@ -50,7 +51,7 @@ def location(name: str, root: Path = ROOT) -> tuple[str, int, int]:
 
 def objects(path: Path) -> list[str]:
     """Names of the public functions and classes that a source file defines, in order."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    body = _parsed(path.read_text(encoding="utf-8")).body
     return [n.name for n in body if isinstance(n, DEFINITION) and not n.name.startswith("_")]
 
 
@@ -200,7 +201,7 @@ def _find(name: str, root: Path) -> Place:
 
 
 def _inside(module: str, path: Path, attributes: list[str]) -> Place:
-    node: ast.AST = ast.parse(path.read_text(encoding="utf-8"))
+    node: ast.AST = _parsed(path.read_text(encoding="utf-8"))
     for depth, attribute in enumerate(attributes):
         body = getattr(node, "body", [])
         found = [n for n in body if isinstance(n, DEFINITION) and n.name == attribute]
@@ -220,7 +221,7 @@ def _file(module: str, root: Path) -> Path:
 def _bindings(module: str, root: Path) -> dict[str, Place | Import]:
     """What each top-level name of a module is bound to."""
     path = _file(module, root)
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    body = _parsed(path.read_text(encoding="utf-8")).body
     return {name: bound for node in body for name, bound in _bound(module, Place(path, node))}
 
 
@@ -254,6 +255,11 @@ def _read(table: symtable.SymbolTable, top: bool = False) -> Iterator[str]:
             yield symbol.get_name()
     for child in table.get_children():
         yield from _read(child)
+
+
+@functools.cache
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def _text(place: Place) -> str:
