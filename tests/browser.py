@@ -13,7 +13,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    Route,
+    sync_playwright,
+)
 
 from scripts.sitegen.tree import ROOT
 
@@ -45,7 +53,7 @@ for (const code of document.querySelectorAll(".highlight code")) {
     seen.add(span.className);
   }
 }
-"""  # axe has no rule for the inside of formulas; one word of each colour stands for a block of code
+"""  # axe has no rule for the inside of formulas; one word of each colour stands for its block
 RUN = "axe.run({resultTypes: ['violations']}).then((results) => results.violations)"
 STILL = "*, ::before, ::after { transition: none !important; animation: none !important }"
 
@@ -55,7 +63,7 @@ def needed(name: str, *commands: str, package: str) -> str:
     found = next(filter(None, map(shutil.which, commands)), None)
     if found:
         return found
-    message = f"{name} is missing: get it with 'apt-get install {package}', or skip these tests"
+    message = f"{name} is missing; get it with: apt-get install {package}"
     if os.environ.get("CI"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
@@ -142,13 +150,21 @@ class Watched:
         if request.failure != "net::ERR_ABORTED":  # the reader went on to another page
             self.failed.append(request.url)
 
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.said.append(message.text)
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400:
+            self.failed.append(f"{response.status} {response.url}")
+
     def _watch(self) -> None:
         page = self.page
         page.route("**/*", self._route)
-        page.on("console", lambda m: m.type in ("error", "warning") and self.said.append(m.text))
+        page.on("console", self._heard)
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("requestfailed", self._lost)
-        page.on("response", lambda r: r.status >= 400 and self.failed.append(f"{r.status} {r.url}"))
+        page.on("response", self._answered)
 
 
 @contextmanager

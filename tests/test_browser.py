@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser import scheme, swap, watched
+from browser import ROOT, scheme, swap, watched
 
 from scripts.sitegen import snippets
 
@@ -158,10 +158,10 @@ QUERIES = {
         "causal mask": "attention/",
         "bag of words": "attention/",
         "Taylor": "attention/",
-        "rotary": "attention/",
+        "rotary": "terms/",
         "softmax": "api/attention/",
         "PositionEncoding": "api/attention/",
-        "five doors": "attention/",
+        "set function": "attention/",
         "ledger": "ledger/",
     },
 }
@@ -279,6 +279,17 @@ def test_a_badge_leads_to_its_test(reader):
     assert 48 <= top < 900, "in view, below the header"
 
 
+@pytest.mark.parametrize("path", ["posenc/layers/attention", "tests/claims"])
+def test_a_source_page_shows_the_file_as_it_is(reader, path):
+    page = reader.open(f"source/{path}/")
+    file = (ROOT / f"{path}.py").read_text("utf-8")
+    assert written(page.locator("td.code").inner_text()) == written(file)
+
+
+def written(text):
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
 def test_a_formula_is_reached_by_its_number(reader):
     page = reader.open("attention/#eq-1.3")
     top = page.locator("pe-math:target").bounding_box()["y"]
@@ -318,5 +329,5 @@ def test_paper_shows_the_text_and_no_tools(browser, base, scripts):
         assert not page.locator(".headerlink").first.is_visible()
         for box in ("#e-01", "#answer-1"):
             assert page.locator(f"{box} p").first.is_visible(), box
-            assert page.locator(box).bounding_box()["height"] > 100
+            assert page.locator(box).evaluate("e => e.offsetHeight") > 100
         assert page.locator("h1").is_visible()

@@ -62,6 +62,15 @@ def invalid(paths):
     return [f"{m['url']}:{m.get('lastLine')}: {m['message']}" for m in found]
 
 
+def test_a_missing_tool_skips_here_and_fails_in_ci(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install chromium"):
+        needed("Chromium", "no-such-command", package="chromium")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="Chromium is missing"):
+        needed("Chromium", "no-such-command", package="chromium")
+
+
 def test_every_page_is_valid_html(built):
     assert invalid(sorted(built.rglob("*.html"))) == []
 

@@ -11,8 +11,8 @@
 # %% [markdown] lang="en"
 # # Hands on: shuffle a sentence yourself {#notebook-attention}
 #
-# 猫抓老鼠 means *the cat catches the mouse*; 老鼠抓猫, *the mouse catches the cat*, is made of
-# the same three tokens (猫 cat, 抓 catches, 老鼠 mouse) and says the opposite. Give attention the
+# 猫抓老鼠 means *the cat chases the mouse*; 老鼠抓猫, *the mouse chases the cat*, is made of
+# the same three tokens (猫 cat, 抓 chases, 老鼠 mouse) and says the opposite. Give attention the
 # vectors of the tokens, but do not say which comes first: can it tell the two sentences apart?
 #
 # This page derives nothing. It experiments. A question stands before every experiment: write
