@@ -56,6 +56,7 @@ for (const code of document.querySelectorAll(".highlight code")) {
 """  # axe has no rule for the inside of formulas; one word of each colour stands for its block
 RUN = "axe.run({resultTypes: ['violations']}).then((results) => results.violations)"
 STILL = "*, ::before, ::after { transition: none !important; animation: none !important }"
+missing: set[str] = set()
 
 
 def needed(name: str, *commands: str, package: str) -> str:
@@ -64,6 +65,7 @@ def needed(name: str, *commands: str, package: str) -> str:
     if found:
         return found
     message = f"{name} is missing; get it with: apt-get install {package}"
+    missing.add(message)
     if os.environ.get("CI"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
@@ -98,7 +100,7 @@ def served(site: Path) -> Iterator[str]:
             inside = path.removeprefix(prefix) if path.startswith(prefix) else "outside"
             return super().translate_path(f"/{inside}")
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Say nothing."""
 
     handler = functools.partial(Handler, directory=str(site))

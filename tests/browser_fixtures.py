@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import chromium, served
+from browser import chromium, missing, served
 from playwright.sync_api import Browser
 
 
@@ -20,3 +20,9 @@ def browser() -> Iterator[Browser]:
     """One browser for the whole session."""
     with chromium() as started:
         yield started
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once what is missing, however many tests were skipped for it."""
+    for message in sorted(missing):
+        terminalreporter.write_line(message, yellow=True)

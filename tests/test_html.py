@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from browser import ROOT, canonical, needed
 
+pytest_plugins = ["browser_fixtures"]
+
 VNU = ROOT / "node_modules/vnu-jar/build/dist/vnu.jar"
 LYCHEE = Path(sys.executable).parent / "lychee"
 LIMIT = 250_000  # bytes of a cold page after gzip
@@ -64,6 +66,7 @@ def invalid(paths):
 
 def test_a_missing_tool_skips_here_and_fails_in_ci(monkeypatch):
     monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("browser.missing", set())
     with pytest.raises(pytest.skip.Exception, match="apt-get install chromium"):
         needed("Chromium", "no-such-command", package="chromium")
     monkeypatch.setenv("CI", "true")

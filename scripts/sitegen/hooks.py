@@ -32,7 +32,7 @@ def on_config(config):
     if language != "zh":
         config.nav = [_translated(entry, config.extra["groups"]) for entry in config.nav]
         config.site_url += f"{language}/"
-    config.extra["alternate"] = [{}]
+    config.extra["alternate"] = True  # the theme asks only whether there is another language
     state["site"] = Site(ROOT, language, config.site_url)
     if os.environ.get("POSENC_SERVING"):
         state["whole"] = serving.language(ROOT, language, config.site_url)
@@ -93,13 +93,6 @@ def on_page_content(html, page, config, files):
     html = _reporting(state["site"].content, html, page.url, page.file.src_uri)
     page.present_anchor_ids = {*(page.present_anchor_ids or ()), *markup.ids(html)}
     return html
-
-
-def on_page_context(context, page, config, nav):
-    config.extra["alternate"] = [
-        {"name": "中文", "lang": "zh", "link": f"switch:{page.url}"},
-        {"name": "English", "lang": "en", "link": f"switch:en/{page.url}"},
-    ]
 
 
 def on_post_page(output, page, config):

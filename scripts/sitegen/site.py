@@ -131,7 +131,8 @@ class Site:
 
     def api(self, key: str) -> str:
         """The API page of a key: every public object once, with its source."""
-        lines = [f"# {key} · {self.say['api']} {{#api-{key}}}"]
+        front = "---\nsearch: {boost: 0.4}\n---"
+        lines = [front, f"# {key} · {self.say['api']} {{#api-{key}}}"]
         for floor in ("equations", "layers"):
             path = self.root / f"posenc/{floor}/{key}.py"
             if path.exists():
