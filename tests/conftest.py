@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "claim: measures a sentence of the site (tests/claims.py)")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the browser for last: its event loop runs on until the session ends."""
+    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once what is missing, however many tests were skipped for it."""
+    if browser := sys.modules.get("browser"):
+        for message in sorted(browser.missing):
+            terminalreporter.write_line(message, yellow=True)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if out := session.config.getoption("--claims-out"):
         text = json.dumps(RESULTS, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -39,3 +53,21 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("built") / "site"
     trees.build(trees.ROOT, target)
     return target
+
+
+@pytest.fixture(scope="session")
+def base(built: Path) -> Iterator[str]:
+    """Address of the built site, served."""
+    from browser import served
+
+    with served(built) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """One browser for the whole session."""
+    from browser import chromium
+
+    with chromium() as started:
+        yield started

@@ -7,8 +7,6 @@ from browser import ROOT, scheme, swap, watched
 
 from scripts.sitegen import snippets
 
-pytest_plugins = ["browser_fixtures"]
-
 PAGES = ["attention/", "en/attention/"]
 
 

@@ -5,8 +5,6 @@ from statistics import median
 import pytest
 from browser import paths, shift, visit, watched
 
-pytest_plugins = ["browser_fixtures"]
-
 FAULTS = """
 <div style="width: 2000px">wide</div>
 <button></button>

@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 import pytest
 from browser import ROOT, canonical, needed
 
-pytest_plugins = ["browser_fixtures"]
-
 VNU = ROOT / "node_modules/vnu-jar/build/dist/vnu.jar"
 LYCHEE = Path(sys.executable).parent / "lychee"
 LIMIT = 250_000  # bytes of a cold page after gzip
