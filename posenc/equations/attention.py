@@ -514,7 +514,8 @@ def second_order_terms(
     $$\begin{aligned}
     f(x_m & + p_m, x_n + p_n) \approx f \\
     & + p_m \nabla_m f + p_n \nabla_n f \\
-    & + \tfrac12\, p_m H_{mm} p_m^\top + \tfrac12\, p_n H_{nn} p_n^\top \\
+    & + \tfrac12\, p_m H_{mm} p_m^\top \\
+    & + \tfrac12\, p_n H_{nn} p_n^\top \\
     & + p_m H_{mn} p_n^\top
     \end{aligned}$$
 

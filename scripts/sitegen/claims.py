@@ -44,6 +44,7 @@ def _run(root: Path) -> dict[str, dict]:
     out = root / ".cache/claims.run.json"
     out.parent.mkdir(exist_ok=True)
     out.unlink(missing_ok=True)
+    print("INFO    -  Measuring the claims", file=sys.stderr)
     before = _cpu_of_children()
     command = [sys.executable, "-m", "pytest", *map(str, evidence(root)), "-m", "claim", "-q"]
     options = ["-p", "no:cacheprovider", "--claims-out", str(out)]

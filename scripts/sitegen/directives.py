@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-FENCE = re.compile(r"^(?P<indent> *)(?P<mark>`{3,}|~{3,})")
+from scripts.sitegen.fences import FENCE
+
 DIRECTIVE = re.compile(
     r"\[\[(?P<name>[a-z]+(?:-[a-z]+)*)(?: (?P<argument>[^\s|\]]+))?(?: \| (?P<rest>.+?))?\]\]"
 )
@@ -21,18 +22,12 @@ class Directive(NamedTuple):
 
 def prose(markdown: str) -> Iterator[tuple[int, str, bool]]:
     """Lines with their numbers, and whether each is prose (not in a fence)."""
-    closing = ""
+    fenced: set[int] = set()
+    for fence in FENCE.finditer(markdown):
+        first = markdown.count("\n", 0, fence.start()) + 1
+        fenced.update(range(first, first + fence[0].count("\n") + 1))
     for number, line in enumerate(markdown.splitlines(), 1):
-        fence = FENCE.match(line)
-        if closing:
-            yield number, line, False
-            if fence and fence["mark"].startswith(closing) and line.strip() == fence["mark"]:
-                closing = ""
-        elif fence:
-            closing = fence["mark"]
-            yield number, line, False
-        else:
-            yield number, line, True
+        yield number, line, number not in fenced
 
 
 def find(markdown: str) -> list[Directive]:
