@@ -13,7 +13,7 @@ def check_count(name: str, value: int, at_least: int = 1) -> int:
 
 
 def check_real(name: str, value: np.ndarray | float, min_ndim: int = 0) -> np.ndarray:
-    """Return `value` as a float64 array if it is real, finite and not empty."""
+    """Return `value` in float64 if it is real, finite, not empty, and loses nothing by it."""
     array = np.asarray(value)
     if array.dtype.kind not in {"i", "u", "f"}:
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
@@ -23,7 +23,12 @@ def check_real(name: str, value: np.ndarray | float, min_ndim: int = 0) -> np.nd
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)].flat[0]}")
-    return np.asarray(array, np.float64)
+    exact = np.asarray(array, np.float64)
+    with np.errstate(invalid="ignore"):  # what was rounded up may not fit back
+        lost = exact.astype(array.dtype) != array
+    if lost.any():
+        raise ValueError(f"{name} must be exact in float64, got {array[lost].flat[0]}")
+    return exact
 
 
 def check_shape(name: str, array: np.ndarray, wanted: tuple[int, ...]) -> None:

@@ -384,6 +384,11 @@ VALUE_ERRORS = {
     "p_m must have shape (2,), got (2, 1)": lambda: second_order_terms(
         1, [1, 1], TWO, [[1], [1]], [1]
     ),
+    "logits must be exact in float64, got 9007199254740993": lambda: softmax([1, 2**53 + 1]),
+    "logits must be exact in float64, got 9223372036854775807": lambda: softmax([2**63 - 1]),
+    "value must be exact in float64, got -9007199254740993": lambda: second_order_terms(
+        -(2**53) - 1, [1, 1], TWO, [1], [1]
+    ),
     "p_m must be finite, got inf": lambda: second_order_terms(1, [1, 1], TWO, [math.inf], [1]),
     "p_n must have at least 1 axes, got shape ()": lambda: second_order_terms(
         1, [1, 1], TWO, [1], 1
@@ -391,6 +396,20 @@ VALUE_ERRORS = {
     "p_n must have shape (1,), got (2,)": lambda: second_order_terms(1, [1, 1], TWO, [1], [1, 1]),
     "p_n must be finite, got nan": lambda: second_order_terms(1, [1, 1], TWO, [1], [math.nan]),
 }
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint64, np.float16, np.float32, np.longdouble])
+def test_real_numbers_of_every_dtype_are_welcome_if_nothing_is_lost(dtype):
+    got = softmax(np.array([1, 1, 1, 1], dtype))
+    np.testing.assert_array_equal(got, [0.25] * 4, strict=True)
+
+
+def test_a_number_between_two_of_float64_is_refused():
+    third = 1 / np.longdouble(3)
+    if third == np.float64(third):
+        pytest.skip("this machine's long double is no longer than float64")
+    with pytest.raises(ValueError, match="logits must be exact in float64"):
+        softmax(np.array([third]))
 
 
 @pytest.mark.parametrize("message", TYPE_ERRORS)

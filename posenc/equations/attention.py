@@ -1,7 +1,7 @@
 r"""Attention without positions, and what it can and cannot know about order.
 
 Rows are tokens: `x` has shape `(n, d)`, queries are `q = x @ W_Q`. Query positions are $i$, key
-positions $j$. Everything is computed in float64.
+positions $j$. Everything is computed in float64; a number that it cannot hold is refused.
 """
 
 import itertools
