@@ -79,6 +79,7 @@ def _cache_templates(env):
     folder = ROOT / ".cache/templates"
     folder.mkdir(parents=True, exist_ok=True)
     env.bytecode_cache = FileSystemBytecodeCache(str(folder))
+    env.auto_reload = False  # every build makes its own environment
 
 
 @event_priority(100)

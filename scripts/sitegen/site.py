@@ -25,7 +25,8 @@ from scripts.sitegen import (
 SLOT = re.compile(r'<div class="pe-slot" data-kind="(\w+)" data-name="([\w.]+)"></div>')
 HEAVY = re.compile(
     r"(?P<open><pe-math\b[^>]*>)(?P<inner>.+?)</pe-math>"
-    r'|<svg class="pe-drawing".+?</svg>|<pre class="pe-runnable".+?</pre>',
+    r'|<svg class="pe-drawing".+?</svg>|<pre class="pe-runnable".+?</pre>'
+    r'|<div class="[^"]*\bhighlight".+?</pre></div>',
     re.DOTALL,
 )
 FOLD = '<pe-fold data-search-exclude="true">{}</pe-fold>'
@@ -212,8 +213,8 @@ class Site:
     def content(self, html: str, url: str, where: str) -> str:
         """Fill the slots of a page's HTML, typeset its formulas, and fold both away.
 
-        What is folded comes back in `unfolded`, after the search index was made: the index skips
-        it anyway, but would read all of it first.
+        What is folded comes back in `unfolded`, after the search index was made, which skips
+        formulas and figures, but would read them first; code would only bury its prose.
         """
         label = self.say["formula"]
         html = formulas.formulas_to_html(SLOT.sub(self._fill, html), self.root, where, label)
