@@ -1,7 +1,7 @@
 # %% [markdown] lang="zh"
 # # 动手：亲手打乱一个句子 {#notebook-attention}
 #
-# 「猫抓老鼠」和「老鼠抓猫」用的是同样三个词元，意思却正好相反。
+# “猫抓老鼠”和“老鼠抓猫”用的是同样三个词元，意思却正好相反。
 # 如果只把词元的向量交给注意力，不告诉它谁在前、谁在后，它能看出两句话的区别吗？
 #
 # 这一页不做推导，只做实验。每个实验之前都有一个问题，请先写下你的预测，再看结果。
@@ -59,7 +59,7 @@ show(tokens, x)
 # 三个随机矩阵把每一行变成查询、键和值，$q_i = x_i W^Q$、$k_j = x_j W^K$、$v_j = x_j W^V$，
 # 然后 $z_i = \sum_j \alpha_{ij} v_j$。公式里有 $i$ 和 $j$，但它们只是行的名字。
 #
-# **预测：** 输出有几行？哪一行属于「猫」？
+# **预测：** 输出有几行？哪一行属于“猫”？
 
 # %% [markdown] lang="en"
 # ## One pass of attention {#one-pass}
@@ -81,7 +81,7 @@ def layer(x, mask=None):
 show(tokens, layer(x))
 
 # %% [markdown] lang="zh"
-# 每个词元得到一行新向量：它把三个值按自己的权重加在一起。第一行属于「猫」，因为第一个查询是它的。
+# 每个词元得到一行新向量：它把三个值按自己的权重加在一起。第一行属于“猫”，因为第一个查询是它的。
 
 # %% [markdown] lang="en"
 # Every token gets a new row: the three values, added up with weights of its own. The first row
@@ -90,9 +90,9 @@ show(tokens, layer(x))
 # %% [markdown] lang="zh"
 # ## 把句子打乱 {#shuffle}
 #
-# 现在把三行重新排成「老鼠抓猫」，其余一概不动。
+# 现在把三行重新排成“老鼠抓猫”，其余一概不动。
 #
-# **预测：** 「猫」的输出向量会变吗？
+# **预测：** “猫”的输出向量会变吗？
 
 # %% [markdown] lang="en"
 # ## Shuffle the sentence {#shuffle}
@@ -107,11 +107,11 @@ swap = [2, 1, 0]
 show(tokens[swap], layer(x[swap]))
 
 # %% [markdown] lang="zh"
-# 和上面是同样的三行，只是跟着词元换了位置。「猫」不知道自己从主语变成了宾语。
+# 和上面是同样的三行，只是跟着词元换了位置。“猫”不知道自己从主语变成了宾语。
 # 这叫**置换等变**：$f(\Pi X) = \Pi f(X)$，先打乱再做注意力，等于先做注意力再打乱。
 #
-# 注意它不是「不变」：输出的第一行确实变了，因为第一行现在属于「老鼠」。
-# 下面对全部六种排列各量一次，把「等变」和「不变」分开来看。
+# 注意它不是“不变”：输出的第一行确实变了，因为第一行现在属于“老鼠”。
+# 下面对全部六种排列各量一次，把“等变”和“不变”分开来看。
 
 # %% [markdown] lang="en"
 # The same three rows as above; they moved along with their tokens. 猫 does not know that it has
@@ -128,7 +128,7 @@ for order in map(list, permutations(range(3))):
     print(order, "f(PX) = P f(X):", equivariant < 1e-12, "  |f(PX) - f(X)|:", f"{invariant:.2f}")
 
 # %% [markdown] lang="zh"
-# 「等变」六次都成立，误差只剩舍入；「不变」只在没有打乱时成立。
+# “等变”六次都成立，误差只剩舍入；“不变”只在没有打乱时成立。
 
 # %% [markdown] lang="en"
 # Equivariance holds six times, up to rounding. Invariance holds only where nothing was shuffled.
@@ -175,7 +175,7 @@ figure.tight_layout()
 # ## 平均一下，再多叠几层 {#deeper}
 #
 # 分类时常把所有输出平均成一个向量。也许层数多了，就能看出顺序？
-# 下面的一层是「注意力加残差，再加一个逐行的非线性」。
+# 下面的一层是“注意力加残差，再加一个逐行的非线性”。
 #
 # **预测：** 叠到第几层，两句话的平均向量会开始不同？
 
@@ -203,7 +203,7 @@ for n_layers in (1, 2, 4, 8):
 # %% [markdown] lang="zh"
 # 永远不会。等变的映射一个接一个，整体仍然等变；对一组只是换了位置的行求平均，结果不变。
 # 所以没有位置的 Transformer 读到的是一个**集合**。
-# 但它不是「词袋」：词元之间仍然互相影响，只是与先后无关（[证明](../attention.md#set-function)）。
+# 但它不是“词袋”：词元之间仍然互相影响，只是与先后无关（[证明](../attention.md#set-function)）。
 
 # %% [markdown] lang="en"
 # Never. Equivariant maps one after the other are equivariant as a whole, and the mean of rows
@@ -214,10 +214,10 @@ for n_layers in (1, 2, 4, 8):
 # %% [markdown] lang="zh"
 # ## 加一个掩码 {#mask}
 #
-# 语言模型用因果掩码：每个词元只能看自己和前面的词元。掩码本身写着「前面」两个字。
-# 现在打乱前两个词元，只看最后一个词元「老鼠」的输出。
+# 语言模型用因果掩码：每个词元只能看自己和前面的词元。掩码本身写着“前面”两个字。
+# 现在打乱前两个词元，只看最后一个词元“老鼠”的输出。
 #
-# **预测：** 一层时，「老鼠」能发现前文被打乱了吗？两层呢？
+# **预测：** 一层时，“老鼠”能发现前文被打乱了吗？两层呢？
 
 # %% [markdown] lang="en"
 # ## Add a mask {#mask}
@@ -238,7 +238,7 @@ for n_layers in (1, 2, 3):
 
 # %% [markdown] lang="zh"
 # 一层不行：最后一个查询看得到全部词元，对它来说掩码等于没有，而它的键和值还没有被掩码碰过。
-# 从第二层起可以：第一层里，「猫」和「抓」各自看到的前文不同，它们的输出已经带上了顺序。
+# 从第二层起可以：第一层里，“猫”和“抓”各自看到的前文不同，它们的输出已经带上了顺序。
 #
 # 掩码甚至能告诉词元自己排第几。让第一个词元与众不同，其余全都一样：
 
@@ -263,12 +263,12 @@ print("place       ", (1 / with_mask - 1).round().astype(int))
 # %% [markdown] lang="zh"
 # 有掩码时，位置 $t$ 的词元把 $1/(t+1)$ 的权重给了第一个词元，从这个数就能读出 $t$；
 # 没有掩码时，所有词元读到的是同一个数。
-# 不加位置编码的语言模型正是靠这一点工作的（[更多](../attention.md#bos)）。
+# 不加位置编码的语言模型也就有了分辨位置的依据（[更多](../attention.md#bos)）。
 
 # %% [markdown] lang="en"
 # With the mask, the token at position $t$ gives the first token a weight of $1/(t+1)$, and that
-# number tells $t$; without the mask all tokens read the same number. This is how language models
-# without position encoding get by ([more](../attention.md#bos)).
+# number tells $t$; without the mask all tokens read the same number. This is something for a
+# language model without position encoding to go by ([more](../attention.md#bos)).
 
 # %% [markdown] lang="zh"
 # ## 加上位置 {#positions}
@@ -276,7 +276,7 @@ print("place       ", (1 / with_mask - 1).round().astype(int))
 # 不想依赖掩码，就得亲口告诉注意力谁在哪里。最简单的办法：给每个位置一个向量，加到词元上。
 # 位置向量**留在原地**，词元在它们上面换来换去。这里随便取三个不同的向量。
 #
-# **预测：** 现在「猫」在两句话里的输出还一样吗？平均向量呢？
+# **预测：** 现在“猫”在两句话里的输出还一样吗？平均向量呢？
 
 # %% [markdown] lang="en"
 # ## Add positions {#positions}
@@ -296,7 +296,7 @@ print("mean")
 show(["", ""], [layer(x + p).mean(0), layer(x[swap] + p).mean(0)])
 
 # %% [markdown] lang="zh"
-# 都不一样了：对称被打破，主语的「猫」和宾语的「猫」成了两个不同的向量。
+# 都不一样了：对称被打破，主语的“猫”和宾语的“猫”成了两个不同的向量。
 #
 # 打破多少，由位置向量的大小说了算。把它们统一乘上 $\varepsilon$，再量两句话平均向量的差。
 #
@@ -340,7 +340,7 @@ figure.tight_layout()
 # 下载笔记本，改一个地方，先预测，再运行：
 #
 # 1. 让 `p` 的三行相同。注意力发现了什么？一个词元知道的是位置，还是位置之间的差别？
-# 2. 让「猫」和「老鼠」的向量相同，`x[2] = x[0]`，不加位置。哪些输出行会变得一样？再加上 `p` 呢？
+# 2. 让“猫”和“老鼠”的向量相同，`x[2] = x[0]`，不加位置。哪些输出行会变得一样？再加上 `p` 呢？
 # 3. 找一个不为零、注意力却看不见的位置向量：先让三个矩阵的最后一行为零，再把位置写进最后一维。
 #    答案在[互不相同还不够](../attention.md#removable)一节。
 
