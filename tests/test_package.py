@@ -136,18 +136,6 @@ def test_layers_would_be_noticed():
     assert "torch" in python(LOADED, "posenc.layers.attention").split()
 
 
-IMPORT_TIME = """
-import time, numpy
-start = time.perf_counter()
-import posenc, posenc.equations
-print(time.perf_counter() - start)
-"""
-
-
-def test_import_costs_at_most_ten_milliseconds_over_numpy():
-    assert min(float(python(IMPORT_TIME)) for _ in range(5)) <= 0.010
-
-
 def imports(tree_of_file: ast.AST) -> Iterator[str]:
     """Dotted names that a file imports, at the top or inside functions."""
     for node in ast.walk(tree_of_file):
