@@ -32,7 +32,7 @@ bench: .venv/.installed ## measure, and write docs/benchmarks.json
 	$(PY) -m scripts.bench
 
 mutants: .venv/.installed ## mutate posenc and list the mutants that no test notices
-	$(PY) -m mutmut run --max-children 2
+	OMP_NUM_THREADS=1 $(PY) -m mutmut run --max-children 2
 	$(PY) -m mutmut results
 
 lock: ## resolve requirements.lock anew (needs uv)
