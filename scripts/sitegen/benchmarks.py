@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from scripts.sitegen import tables
+
 COLUMNS = {
     "zh": ("被测", "形状", "布局", "dtype", "毫秒", "倍数"),
     "en": ("measured", "shape", "layout", "dtype", "milliseconds", "ratio"),
@@ -28,20 +30,16 @@ def table(path: Path, language: str) -> str:
 def _group(group: dict, language: str) -> str:
     columns = COLUMNS[language]
     title = BASE[language].format(title=group["title"][language], base=group["base"][language])
-    head = [_line(columns), _line("---:" if name in columns[4:] else "---" for name in columns)]
-    rows = (_row(row, language) for row in group["rows"])
-    return "\n".join([title, "", *head, *rows])
+    rules = ["---:" if name in columns[4:] else "---" for name in columns]
+    rows = [_row(row, language) for row in group["rows"]]
+    return f"{title}\n\n{tables.table(columns, rows, rules)}"
 
 
-def _row(row: dict, language: str) -> str:
+def _row(row: dict, language: str) -> tuple[str, ...]:
     name = row["name"][language]
     setting = (row["shape"], row["layout"], row["dtype"])
     numbers = (number(row["milliseconds"]), number(row["ratio"]))
-    return _line((f"**{name}**" if row["ours"] else name, *setting, *numbers))
-
-
-def _line(cells) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"**{name}**" if row["ours"] else name, *setting, *numbers
 
 
 def number(x: float) -> str:

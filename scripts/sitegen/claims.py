@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts.sitegen import directives
+from scripts.sitegen import directives, tables
 from scripts.sitegen.tree import LANGUAGES, files, fingerprint
 
 NUMBERED = re.compile(r"\\tag\{(?P<number>[0-9][^}]*)\}")
@@ -168,14 +168,13 @@ LEDGER = {
 def ledger(root: Path, language: str, claims: dict[str, dict], href) -> str:
     """The table of all claims in one language; `href(test)` gives a link."""
     said, pages = statements(root), uses(root, language)
-    rows = [LEDGER[language], ("---",) * len(LEDGER[language])]
+    rows = []
     for key, result in sorted(claims.items()):
         links = "<br>".join(f"[{page.removesuffix('.md')}]({page})" for page in pages.get(key, []))
         wrong = f"{number(result['wrong'])}<br>{said[key]['wrong'][language]}"
         test = _linked(result["test"].partition("::")[2], href(result["test"]))
         sentence = f'<span id="{key}"></span>{said[key][language]}<br>`{key}`'
         figures = number(result["measured"]), number(result["bound"])
-        rows.append((sentence, *figures, wrong, test, links))
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows
-    )
+        cells = sentence, *figures, wrong, test, links
+        rows.append([cell.replace("|", "\\|") for cell in cells])
+    return tables.table(LEDGER[language], rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts.sitegen import places
+from scripts.sitegen import places, tables
 from scripts.sitegen.pages import read
 from scripts.sitegen.tree import LANGUAGES, ROOT, keys
 
@@ -142,23 +142,18 @@ def _counts(audit: dict, words: dict) -> str:
     totals = Counter(entry["section"] for entry in entries)
     covered = Counter(entry["section"] for entry in entries if entry.get("at"))
     rows = [(f"`{name}`", str(covered[name]), str(total)) for name, total in totals.items()]
-    return _table(words["head"][:3], [*rows, ("", str(covered.total()), str(totals.total()))])
+    return tables.table(words["head"][:3], [*rows, ("", str(covered.total()), str(totals.total()))])
 
 
 def _list(items: dict[str, dict], words: dict) -> str:
     if not any("verdict" in entry for entry in items.values()):
         head = words["head"][3], words["head"][5]
-        return _table(head, [(key, _where(entry, words)) for key, entry in items.items()])
+        return tables.table(head, [(key, _where(entry, words)) for key, entry in items.items()])
     verdicts = dict(zip(VERDICTS, words["verdicts"], strict=True))
     rows = [(key, verdicts[e["verdict"]], _where(e, words)) for key, e in items.items()]
-    return _table(words["head"][3:], rows)
+    return tables.table(words["head"][3:], rows)
 
 
 def _where(entry: dict, words: dict) -> str:
     links = [f"[{p}]({p.replace('#', '.md#', 1)})" for p in entry.get("at") or []]
     return ", ".join(links) or words["later"].format(entry["section"])
-
-
-def _table(head, rows) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

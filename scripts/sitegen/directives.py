@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from scripts.sitegen.fences import FENCE
 
-DIRECTIVE = re.compile(
-    r"\[\[(?P<name>[a-z]+(?:-[a-z]+)*)(?: (?P<argument>[^\s|\]]+))?(?: \| (?P<rest>.+?))?\]\]"
-)
+SYNTAX = r"\[\[(?P<name>[a-z]+(?:-[a-z]+)*)(?: (?P<argument>[^\s|\]]+))?(?: \| (?P<keep>.+?))?\]\]"
+DIRECTIVE = re.compile(SYNTAX)
 
 
 class Directive(NamedTuple):
@@ -33,7 +32,7 @@ def prose(markdown: str) -> Iterator[tuple[int, str, bool]]:
 def find(markdown: str) -> list[Directive]:
     """All directives of a page, in order."""
     return [
-        Directive(m["name"], m["argument"] or "", m["rest"] or "", number)
+        Directive(m["name"], m["argument"] or "", m["keep"] or "", number)
         for number, line, is_prose in prose(markdown)
         if is_prose
         for m in DIRECTIVE.finditer(line)
@@ -48,7 +47,7 @@ def expand(markdown: str, makers: dict[str, Callable[[str, str], str]], where: s
             known = ", ".join(sorted(makers))
             raise ValueError(f"{where}:{number}: no directive '{match['name']}'; known: {known}")
         try:
-            return makers[match["name"]](match["argument"] or "", match["rest"] or "")
+            return makers[match["name"]](match["argument"] or "", match["keep"] or "")
         except (LookupError, ValueError) as error:
             raise ValueError(f"{where}:{number}: {match[0]}: {error.args[0]}") from error
 

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from scripts.sitegen import tables
 from scripts.sitegen.tree import ROOT
 
 BASE = "PositionEncoding"
@@ -51,15 +52,15 @@ def opened(root: Path = ROOT) -> dict[str, tuple[str, ...]]:
 def table(language: str, root: Path = ROOT, linked: bool = True) -> str:
     """Markdown table of the doors; ``linked`` methods point at the API reference."""
     encodings = opened(root)
-    lines = [_row(HEADS[language]), _row(["---"] * len(HEADS[language]))]
+    rows = []
     for method, shape in SHAPES.items():
         users = ", ".join(f"`{name}`" for name, doors in encodings.items() if method in doors)
         link = f"[`{method}`][posenc.layers.attention.{BASE}.{method}]" if linked else f"`{method}`"
         cells = [*NAMES[language][method], link, f"`{shape}`", users or NONE[language][2]]
-        lines.append(_row(cells))
+        rows.append(cells)
     shut = ", ".join(f"`{name}`" for name, doors in encodings.items() if not doors)
-    lines.append(_row([*NONE[language][:2], "", "", shut.replace(f"`{BASE}`", f"NoPE (`{BASE}`)")]))
-    return "\n".join(lines)
+    rows.append([*NONE[language][:2], "", "", shut.replace(f"`{BASE}`", f"NoPE (`{BASE}`)")])
+    return tables.table(HEADS[language], rows)
 
 
 def _classes(root: Path) -> Iterator[tuple[str, ast.ClassDef]]:
@@ -81,7 +82,3 @@ def _methods(name: str, classes: dict[str, ast.ClassDef]) -> set[str]:
     family = {name, *_ancestors(name, classes)} - {BASE}
     bodies = (node for member in family for node in classes[member].body)
     return {node.name for node in bodies if isinstance(node, ast.FunctionDef)}
-
-
-def _row(cells) -> str:
-    return f"| {' | '.join(cells)} |"

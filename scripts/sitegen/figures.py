@@ -17,8 +17,9 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-LANGUAGES = ("zh", "en")
-MACHINERY = ("figures.py", "style.py", "svg.py")
+from scripts.sitegen.tree import LANGUAGES, store
+
+MACHINERY = ("figures.py", "style.py", "svg.py", "tree.py")
 
 
 class FigureError(RuntimeError):
@@ -44,7 +45,7 @@ def figure_svgs(names, root: Path) -> dict[tuple[str, str], str]:
     files = _cache_files(names, root)
     stale = list(dict.fromkeys(name for (name, _), file in files.items() if not file.exists()))
     for (name, language), svg in _draw_elsewhere(stale, root).items():
-        _store(files[name, language], svg)
+        store(files[name, language], svg, f"{name}.{language}.*.svg")
     return {figure: file.read_text("utf-8") for figure, file in files.items()}
 
 
@@ -90,16 +91,6 @@ def _digest(key, common, root):
 def _feed(digest, file, root):
     content = file.read_bytes()
     digest.update(f"{file.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
-
-
-def _store(file, svg):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure = file.name.rsplit(".", 2)[0]
-    for old in file.parent.glob(f"{figure}.*.svg"):
-        old.unlink(missing_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    partial.write_text(svg, "utf-8")
-    partial.replace(file)
 
 
 def _draw_elsewhere(names, root):

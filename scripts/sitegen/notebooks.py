@@ -21,7 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from scripts.sitegen import style
-from scripts.sitegen.tree import LANGUAGES, ROOT, files, fingerprint
+from scripts.sitegen.tree import LANGUAGES, ROOT, files, fingerprint, store
 
 MACHINERY = ("scripts/sitegen/notebooks.py", "scripts/sitegen/style.py", "scripts/sitegen/svg.py")
 WATCHED = ("posenc/**/*.py", *MACHINERY)
@@ -164,17 +164,8 @@ def _outputs(path: Path, root: Path) -> list[list[list[str]]]:
     key = fingerprint(root, files(root, *WATCHED), *versions, *sources)
     kept = root / ".cache/notebooks" / f"{path.stem}.{key[:16]}.json"
     if not kept.exists():
-        _store(kept, json.dumps(_run(path, root), ensure_ascii=False))
+        store(kept, json.dumps(_run(path, root), ensure_ascii=False), f"{path.stem}.*.json")
     return json.loads(kept.read_text(encoding="utf-8"))
-
-
-def _store(kept: Path, text: str) -> None:
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    for old in kept.parent.glob(f"{kept.name.split('.')[0]}.*.json"):
-        old.unlink(missing_ok=True)
-    partial = kept.with_suffix(f".{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(kept)
 
 
 def _run(path: Path, root: Path) -> list[list[list[str]]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from scripts.sitegen.directives import DIRECTIVE, SYNTAX
 from scripts.sitegen.fences import FENCE, without_comments
 
 FRONT = re.compile(r"(?s)\A---\n.*?\n---\n")
@@ -21,9 +22,7 @@ BOX = re.compile(
     r"(?m)^ */{3,} +(?P<type>\w+)(?: +\|(?P<keep>[^\n]*))?\n(?P<options>(?: {4,}\S[^\n]*\n)*)"
 )
 ADMONITION = re.compile(r"(?m)^ *(?P<marks>!!!|\?{3}\+?) +(?P<type>\w+)(?P<keep>[^\n]*)")
-INSERT = r"\[\[(?P<name>[a-z-]+)(?: (?P<argument>[^\s|\]]+))?(?: \|(?P<keep>[^\n]+?))?\]\]"
-BLOCK = re.compile(rf"(?m)^ *{INSERT} *$")
-INLINE = re.compile(INSERT)
+BLOCK = re.compile(rf"(?m)^ *{SYNTAX} *$")
 FORMULA = re.compile(r"(?<![\\$])\$(?!\s)(?P<tex>(?:\\.|[^\\$\n]|\n(?! *\n))+?)(?<!\s)\$")
 IMAGE = re.compile(r"!\[(?P<keep>[^\]]*)\]\((?P<target>[^)\s]+)[^)]*\)(?:\{[^}\n]*\})?")
 LINK = re.compile(r"(?<=\])(?:\((?P<to>[^)\s]+)[^)]*\)|\[(?P<ref>[^\]\n]+)\])|<(?P<url>http[^>]+)>")
@@ -80,7 +79,7 @@ def read(markdown: str, first_line: int = 1) -> Page:
     take(BOX, "box", lambda m: " ".join([m["type"], *m["options"].split()]))
     take(ADMONITION, "admonition", lambda m: f"{m['marks']} {m['type']}")
     take(BLOCK, "[[{name}]]", _inserted)
-    take(INLINE, "{name}", _inserted)
+    take(DIRECTIVE, "{name}", _inserted)
     take(FORMULA, "formula", lambda m: normal_tex(m["tex"]))
     take(IMAGE, "image", lambda m: m["target"])
     take(LINK, "link", lambda m: m["to"] or m["ref"] or m["url"])

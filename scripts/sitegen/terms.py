@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import yaml
 
+from scripts.sitegen import tables
 from scripts.sitegen.cells import cells
 from scripts.sitegen.pages import read
 from scripts.sitegen.tree import LANGUAGES, ROOT
@@ -68,12 +69,12 @@ def texts(root: Path = ROOT) -> Iterator[Text]:
 
 def table(language: str, root: Path = ROOT) -> str:
     """Markdown table of the terms for the terms page."""
-    lines = [_row(HEADS[language]), _row(["---"] * len(HEADS[language]))]
+    rows = []
     for term in load(root):
         avoided = ", ".join(dict.fromkeys(word.lower() for word in _words(term, language)))
         note = term.get(f"note_{language}", "")
-        lines.append(_row([term[language], term[OTHER[language]], note, avoided]))
-    return "\n".join(lines)
+        rows.append([term[language], term[OTHER[language]], note, avoided])
+    return tables.table(HEADS[language], rows)
 
 
 def _page(root: Path, path: Path, language: str) -> Text:
@@ -124,7 +125,3 @@ def _pattern(word: str, term: dict, language: str) -> re.Pattern[str]:
 def _is_quoted(match: re.Match[str]) -> bool:
     before, after = match.string[: match.start()], match.string[match.end() :]
     return bool(QUOTED[0].search(before) and QUOTED[1].search(after))
-
-
-def _row(cells) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -1,6 +1,7 @@
 """The tree of the project: its languages, its keys, and fingerprints of its files."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,3 +48,13 @@ def fingerprint(root: Path, paths: Iterable[Path], *extra: str) -> str:
         digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def store(path: Path, text: str, older: str) -> None:
+    """Write a cache file whole or not at all, in place of the `older` ones beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(older):
+        old.unlink(missing_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)
