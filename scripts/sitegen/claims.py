@@ -9,10 +9,8 @@ import sys
 from html import escape
 from pathlib import Path
 
-import yaml
-
 from scripts.sitegen import directives, tables
-from scripts.sitegen.tree import LANGUAGES, files, fingerprint
+from scripts.sitegen.tree import LANGUAGES, files, fingerprint, read_yaml
 
 NUMBERED = re.compile(r"\\tag\{(?P<number>[0-9][^}]*)\}")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -20,7 +18,7 @@ SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def statements(root: Path) -> dict[str, dict]:
     """Sentence and wrong variant of every claim, in both languages."""
-    return yaml.safe_load((root / "docs/claims.yml").read_text("utf-8"))
+    return read_yaml(root / "docs/claims.yml")
 
 
 def measured(root: Path) -> dict[str, dict]:

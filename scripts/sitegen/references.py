@@ -3,12 +3,12 @@
 from html import escape
 from pathlib import Path
 
-import yaml
+from scripts.sitegen.tree import read_yaml
 
 
 def load(root: Path) -> dict[str, dict]:
     """All references, by id."""
-    return yaml.safe_load((root / "docs/references.yml").read_text("utf-8"))
+    return read_yaml(root / "docs/references.yml")
 
 
 def address(entry: dict) -> str:

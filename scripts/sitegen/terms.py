@@ -8,18 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from scripts.sitegen import tables
 from scripts.sitegen.cells import cells
 from scripts.sitegen.pages import read
-from scripts.sitegen.tree import LANGUAGES, ROOT
+from scripts.sitegen.tree import LANGUAGES, ROOT, read_yaml
 
 HEADS = {
     "zh": ("词", "英文", "说明", "不写"),
     "en": ("term", "Chinese", "note", "not written"),
 }
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 OTHER = {"zh": "en", "en": "zh"}
 QUOTED = re.compile(r"[「『“‘\"']$"), re.compile(r"^[」』”’\"']")
 MESSAGE = re.compile(r'(?m)^msgstr (?P<text>".*"(?:\n".*")*)$')
@@ -36,7 +33,7 @@ class Text(NamedTuple):
 
 def load(root: Path = ROOT) -> list[dict]:
     """All terms of ``docs/terms.yml``."""
-    return yaml.load((root / "docs/terms.yml").read_text("utf-8"), LOADER)
+    return read_yaml(root / "docs/terms.yml")
 
 
 def problems(root: Path = ROOT) -> list[str]:
@@ -92,7 +89,7 @@ def _claims(root: Path, path: str) -> Iterator[Text]:
     if not (root / path).is_file():
         return
     source = (root / path).read_text("utf-8")
-    for name, claim in yaml.load(source, LOADER).items():
+    for name, claim in read_yaml(root / path).items():
         line = source[: source.index(f"{name}:")].count("\n") + 1
         for language in LANGUAGES:
             words = [claim[language], claim.get("wrong", {}).get(language, "")]
