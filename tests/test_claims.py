@@ -98,6 +98,9 @@ def test_an_unknown_claim_is_named():
 
 def test_values_are_formatted():
     assert claims.value("some.claim.slot", ".1f", {"some.claim": RESULT}) == "0.7"
+    below = {"some.claim": RESULT | {"values": {"depth": -0.25}}}
+    assert claims.value("some.claim.depth", ".2f", below) == "−0.25"
+    assert claims.value("some.claim.depth", "", below) == "−0.25"
     assert claims.value("some.claim.measured", "", {"some.claim": RESULT}) == "4.4\xa0×\xa010⁻¹⁶"
     with pytest.raises(ValueError, match=r"records no 'slt', only measured, bound, wrong, slot"):
         claims.value("some.claim.slt", "", {"some.claim": RESULT})
@@ -139,11 +142,19 @@ def test_claims_are_cached_by_content(tmp_path, monkeypatch):
     )
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = tests\n")
     assert claims.measured(tmp_path)["x.y"]["measured"] == 0.25
-    monkeypatch.setattr(claims, "_run", lambda root: pytest.fail("ran again"))
+    monkeypatch.setattr(claims, "_run", lambda root, tests: pytest.fail("ran again"))
+    (tmp_path / "tests/test_z.py").write_text("def test_z(): pass\n")
     assert claims.measured(tmp_path)["x.y"]["wrong"] == 8
     monkeypatch.undo()
     test.write_text(test.read_text().replace("0.25", "0.75"))
     assert claims.failures(claims.measured(tmp_path)) == [
         "claim x.y failed: claim x.y: measured 0.75 exceeds its bound 0.5"
     ]
-    assert "x.y" in json.loads((tmp_path / ".cache/claims.json").read_text("utf-8"))["claims"]
+    (tmp_path / "posenc.py").write_text("")
+    test.write_text(f"import posenc\n{test.read_text().replace('0.75', '0.125')}")
+    assert claims.measured(tmp_path)["x.y"]["measured"] == 0.125
+    (tmp_path / "posenc.py").write_text("raise ImportError('as it is now')\n")
+    with pytest.raises(ValueError, match="as it is now"):
+        claims.measured(tmp_path)
+    (kept,) = (tmp_path / ".cache/claims").glob("test_x.*.json")
+    assert "x.y" in json.loads(kept.read_text("utf-8"))

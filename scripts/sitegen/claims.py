@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from scripts.sitegen import directives, tables
-from scripts.sitegen.tree import LANGUAGES, files, fingerprint, read_yaml
+from scripts.sitegen.tree import LANGUAGES, closure, files, fingerprint, read_yaml, store
 
 NUMBERED = re.compile(r"\\tag\{(?P<number>[0-9][^}]*)\}")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -22,15 +22,21 @@ def statements(root: Path) -> dict[str, dict]:
 
 
 def measured(root: Path) -> dict[str, dict]:
-    """What every claim measured; its tests run only if they or the package changed."""
-    cache = root / ".cache/claims.json"
-    key = fingerprint(root, [*files(root, "posenc/**/*.py", "tests/c*.py"), *evidence(root)])
-    if cache.exists() and (known := json.loads(cache.read_text("utf-8")))["key"] == key:
-        return known["claims"]
-    claims = _run(root)
-    cache.parent.mkdir(exist_ok=True)
-    cache.write_text(json.dumps({"key": key, "claims": claims}, ensure_ascii=False), "utf-8")
-    return claims
+    """What every claim measured; a test runs only if it, or what it imports, changed."""
+    kept = {path: _kept(root, path) for path in evidence(root)}
+    if stale := [path for path, file in kept.items() if not file.exists()]:
+        claims = _run(root, stale)
+        for path in stale:
+            own = {k: c for k, c in claims.items() if c["test"].startswith(f"tests/{path.name}::")}
+            store(kept[path], json.dumps(own, ensure_ascii=False), f"{path.stem}.*.json")
+    parts = (json.loads(file.read_text("utf-8")) for file in kept.values())
+    return {claim_id: claim for part in parts for claim_id, claim in part.items()}
+
+
+def _kept(root: Path, test: Path) -> Path:
+    """Where the measurements of a test file are kept, by its content and what it imports."""
+    sources = closure(root, test, *files(root, "tests/c*.py"))
+    return root / f".cache/claims/{test.stem}.{fingerprint(root, sources)[:16]}.json"
 
 
 def evidence(root: Path) -> list[Path]:
@@ -38,13 +44,13 @@ def evidence(root: Path) -> list[Path]:
     return [p for p in files(root, "tests/test_*.py") if "\n@claim(" in p.read_text("utf-8")]
 
 
-def _run(root: Path) -> dict[str, dict]:
-    out = root / ".cache/claims.run.json"
-    out.parent.mkdir(exist_ok=True)
+def _run(root: Path, tests: list[Path]) -> dict[str, dict]:
+    out = root / ".cache/claims/run.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.unlink(missing_ok=True)
     print("INFO    -  Measuring the claims", file=sys.stderr)
     before = _cpu_of_children()
-    command = [sys.executable, "-m", "pytest", *map(str, evidence(root)), "-m", "claim", "-q"]
+    command = [sys.executable, "-m", "pytest", *map(str, tests), "-m", "claim", "-q"]
     options = ["-p", "no:cacheprovider", "--claims-out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
@@ -94,7 +100,8 @@ def value(name: str, spec: str, claims: dict[str, dict]) -> str:
     known = {key: result[key] for key in ("measured", "bound", "wrong")} | result["values"]
     if field not in known:
         raise ValueError(f"claim {claim_id} records no '{field}', only {', '.join(known)}")
-    return format(known[field], spec) if spec else number(known[field])
+    shown = format(known[field], spec) if spec else number(known[field])
+    return shown.replace("-", "\N{MINUS SIGN}")
 
 
 def places(root: Path, claims: dict[str, dict]) -> dict[str, tuple[str, int]]:

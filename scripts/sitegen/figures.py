@@ -5,8 +5,6 @@
 """
 
 import contextlib
-import functools
-import hashlib
 import importlib
 import json
 import os
@@ -17,7 +15,7 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-from scripts.sitegen.tree import LANGUAGES, store
+from scripts.sitegen.tree import LANGUAGES, closure, fingerprint, store
 
 MACHINERY = ("figures.py", "style.py", "svg.py", "tree.py")
 
@@ -56,11 +54,12 @@ def _check_known(names, known):
 
 
 def _cache_files(names, root):
-    common = hashlib.sha256(_versions().encode())
-    shared = [root / "scripts/sitegen" / file for file in MACHINERY]
-    for file in shared + sorted((root / "posenc").rglob("*.py")):
-        _feed(common, file, root)
-    digests = {key: _digest(key, common, root) for key in {name.split(".")[0] for name in names}}
+    machinery = [root / "scripts/sitegen" / file for file in MACHINERY]
+    versions = [version(package) for package in ("matplotlib", "numpy", "zhplot")]
+    digests = {}
+    for key in {name.split(".")[0] for name in names}:
+        sources = closure(root, root / f"scripts/figures/{key}.py", *machinery)
+        digests[key] = fingerprint(root, sources, *versions)[:16]
     return {
         (name, language): root
         / ".cache/figures"
@@ -68,29 +67,6 @@ def _cache_files(names, root):
         for name in names
         for language in LANGUAGES
     }
-
-
-@functools.cache
-def _versions():
-    return " ".join(version(package) for package in ("matplotlib", "numpy", "zhplot"))
-
-
-def _digest(key, common, root):
-    found, todo, digest = set(), [key], common.copy()
-    while todo:
-        file = root / f"scripts/figures/{todo.pop()}.py"
-        if file not in found and file.exists():
-            found.add(file)
-            imported = r"scripts\.figures(?:\.| import )(\w+)"
-            todo += re.findall(imported, file.read_text("utf-8"))
-    for file in sorted(found):
-        _feed(digest, file, root)
-    return digest.hexdigest()[:16]
-
-
-def _feed(digest, file, root):
-    content = file.read_bytes()
-    digest.update(f"{file.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
 
 
 def _draw_elsewhere(names, root):

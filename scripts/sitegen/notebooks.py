@@ -21,10 +21,9 @@ import nbformat
 from nbformat import NotebookNode
 
 from scripts.sitegen import style
-from scripts.sitegen.tree import LANGUAGES, ROOT, files, fingerprint, store
+from scripts.sitegen.tree import LANGUAGES, ROOT, closure, files, fingerprint, store
 
 MACHINERY = ("scripts/sitegen/notebooks.py", "scripts/sitegen/style.py", "scripts/sitegen/svg.py")
-WATCHED = ("posenc/**/*.py", *MACHINERY)
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 MARKER = re.compile(r"^# %%", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
@@ -161,7 +160,8 @@ def _outputs(path: Path, root: Path) -> list[list[list[str]]]:
     """Outputs of every code cell, as pairs of kind and text, from the cache or from a run."""
     sources = [cell.source for cell in _paired(path) if cell.cell_type == "code"]
     versions = (version(name) for name in ("matplotlib", "numpy", "zhplot"))
-    key = fingerprint(root, files(root, *WATCHED), *versions, *sources)
+    used = {*closure(root, path), *files(root, *MACHINERY)} - {path}
+    key = fingerprint(root, sorted(used), *versions, *sources)
     kept = root / ".cache/notebooks" / f"{path.stem}.{key[:16]}.json"
     if not kept.exists():
         store(kept, json.dumps(_run(path, root), ensure_ascii=False), f"{path.stem}.*.json")

@@ -1,8 +1,10 @@
 """The tree of the project: its languages, its keys, and fingerprints of its files."""
 
+import ast
+import functools
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -53,6 +55,37 @@ def fingerprint(root: Path, paths: Iterable[Path], *extra: str) -> str:
         digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def closure(root: Path, *paths: Path) -> list[Path]:
+    """Python files, and the files below `root` that they import, directly or not."""
+    found, todo = set(), list(paths)
+    while todo:
+        if (path := todo.pop()) not in found:
+            found.add(path)
+            names = _imports(path.read_text("utf-8"))
+            todo += [file for name in names for file in _modules(root, name)]
+    return sorted(found)
+
+
+@functools.lru_cache(maxsize=512)
+def _imports(source: str) -> tuple[str, ...]:
+    """Dotted names that a file imports; none if it is not Python, which its user will say."""
+    try:
+        nodes = [*ast.walk(ast.parse(source))]
+    except SyntaxError:
+        return ()
+    plain = [alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names]
+    members = [(n.module, n.names) for n in nodes if isinstance(n, ast.ImportFrom)]
+    return (*plain, *(f"{module}.{alias.name}" for module, names in members for alias in names))
+
+
+def _modules(root: Path, name: str) -> Iterator[Path]:
+    """Files of the packages and modules on the way to a dotted name."""
+    at = root
+    for part in name.split("."):
+        at /= part
+        yield from (f for f in (at.with_suffix(".py"), at / "__init__.py") if f.is_file())
 
 
 def store(path: Path, text: str, older: str) -> None:
