@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trees
 
+from scripts.sitegen import assets
 from scripts.sitegen.tree import ROOT, keys
 
 
@@ -94,3 +95,13 @@ def differences(one: Path, other: Path) -> list[str]:
 
 def same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and filecmp.cmp(one, other, shallow=False)
+
+
+def test_the_search_of_another_theme_is_not_mended_blindly(tmp_path):
+    worker = tmp_path / "assets/javascripts/workers/search.0.min.js"
+    worker.parent.mkdir(parents=True)
+    worker.write_text(f"for(let {assets.CUTS[0]})")
+    assets.mend_search(tmp_path)
+    assert worker.read_text() == f"for(let {assets.CUTS[1]})"
+    with pytest.raises(ValueError, match=r"search\.0\.min\.js: .* is not the known one"):
+        assets.mend_search(tmp_path)

@@ -109,6 +109,7 @@ def on_post_template(output_content, template_name, config):
 
 def on_post_build(config):
     site_dir, language = Path(config.site_dir), config.theme["language"]
+    _reporting(assets.mend_search, site_dir)
     for part, folder, ignored in (("source", "source", ()), ("whole", "", ("en", "source"))):
         if _is_kept(part):
             state[part].restore(site_dir / folder)
