@@ -126,6 +126,16 @@ def test_ids_are_read():
             '<script>__md_scope=new URL("../..",location),a=1</script>',
             '<script>__md_scope=new URL("/",location),a=1</script>',
         ),
+        (
+            "<msub><mi>min</mi><mo>\u2061</mo><mi>i</mi></msub>",
+            "<msub><mi>min</mi><mi>i</mi></msub>",
+        ),
+        (
+            "<msub><mi>λ</mi><mi>max</mi><mo>\u2061</mo></msub>",
+            "<msub><mi>λ</mi><mi>max</mi></msub>",
+        ),
+        ("<mi>ln</mi><mo>\u2061</mo><mi>b</mi>", "<mi>ln</mi><mo>\u2061</mo><mi>b</mi>"),
+        ('<mtable rowspacing="0.1em" columnspacing="">', '<mtable rowspacing="0.1em">'),
         ('<span class="vlist" style="height:-0.2em;">', '<span class="vlist">'),
         (
             '<span class="vlist" style="height:0.2em;">',

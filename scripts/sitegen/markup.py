@@ -40,6 +40,11 @@ MENDS = (
     # one empty link per line of code: stops for the keyboard that lead nowhere
     (r'<a id="__codelineno-[^>]*></a>', ""),
     (r'<a href="#__codelineno-([\d-]+)">', r'<a tabindex="-1" href="#__span-\1">'),
+    # KaTeX: the invisible sign of an applied function is a third child of two-child elements
+    (r"(<msu[bp]><mi>\w+</mi>)<mo>\u2061</mo>", r"\1"),
+    (r"(<mi>\w+</mi>)<mo>\u2061</mo>(?=</msu[bp]>)", r"\1"),
+    # KaTeX: spacing between columns that there are not
+    (r'(<mtable[^>]*) columnspacing=""', r"\1"),
     # KaTeX: browsers ignore a negative height
     (r'(<span class="vlist") style="height:-[\d.]+em;"', r"\1"),
 )
