@@ -59,3 +59,40 @@ def check_mask(name: str, value: np.ndarray, wanted: tuple[int, ...]) -> np.ndar
     if not array.any(axis=-1).all():
         raise ValueError(f"{name} must be True somewhere in every row, got a row of False")
     return array
+
+
+def check_number(name: str, value: float) -> float:
+    """Return `value` in float64 if it is one finite real number."""
+    number = check_real(name, value)
+    check_shape(name, number, ())
+    return float(number)
+
+
+def check_above(name: str, value: float, bound: float) -> float:
+    """Return `value` in float64 if it is one finite real number above `bound`."""
+    number = check_number(name, value)
+    if not number > bound:
+        raise ValueError(f"{name} must be above {bound}, got {value}")
+    return number
+
+
+def check_multiple(name: str, value: int, of: int) -> int:
+    """Return `value` if it is a positive multiple of `of`."""
+    if check_count(name, value) % of:
+        raise ValueError(f"{name} must be a multiple of {of}, got {value}")
+    return int(value)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """Return `value` if it is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def check_between(name: str, value: float, low: float, high: float) -> float:
+    """Return `value` in float64 if it is one real number from `low` to `high`, both included."""
+    number = check_number(name, value)
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be between {low} and {high}, got {value}")
+    return number

@@ -19,6 +19,14 @@ def vectors(name: str, x: torch.Tensor, weight: torch.Tensor, batch: int | None 
     _device(name, x, weight)
 
 
+def tokens(name: str, x: torch.Tensor, width: int) -> None:
+    """Raise unless `x` is `(batch, n, width)` and of a floating dtype."""
+    if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != width:
+        raise ValueError(f"{name} must have shape (batch, n >= 1, {width}), got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name} must have a floating dtype, got {x.dtype}")
+
+
 def positions(name: str, value: torch.Tensor, x: torch.Tensor) -> None:
     """Raise unless `value` has one integer position for every row of `x`."""
     if value.dtype not in (torch.int64, torch.int32):
