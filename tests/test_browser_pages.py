@@ -13,8 +13,8 @@ FAULTS = """
 """
 JUMP = """
 <style>
-@keyframes jump { from { padding-top: 0 } to { padding-top: 300px } }
-article { animation: jump .1s step-end .2s both }
+@keyframes jump { from { padding-top: 0 } 50% { padding-top: 300px } }
+article { animation: jump .4s step-end infinite }
 </style>
 """
 
