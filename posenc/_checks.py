@@ -37,6 +37,13 @@ def check_shape(name: str, array: np.ndarray, wanted: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
 
 
+def check_table(name: str, value: np.ndarray) -> np.ndarray:
+    """Return `value` in float64 if it is real and has exactly two axes."""
+    rows = check_real(name, value, min_ndim=2)
+    check_shape(name, rows, rows.shape[-2:])
+    return rows
+
+
 def check_batches(**arrays: np.ndarray) -> None:
     """Raise unless all axes but the last two broadcast together."""
     leading = [array.shape[:-2] for array in arrays.values()]

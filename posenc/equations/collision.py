@@ -9,7 +9,14 @@ import math
 
 import numpy as np
 
-from posenc._checks import check_above, check_choice, check_count, check_real, check_shape
+from posenc._checks import (
+    check_above,
+    check_choice,
+    check_count,
+    check_real,
+    check_shape,
+    check_table,
+)
 
 __all__ = [
     "add_positions",
@@ -145,8 +152,8 @@ def embed_concatenated(
     --------
     add_positions : The sum that it amounts to.
     """
-    x, W_x = _table("tokens", tokens), _table("w_token", w_token)
-    W_p, k = _table("w_position", w_position), _integers("positions", positions)
+    x, W_x = check_table("tokens", tokens), check_table("w_token", w_token)
+    W_p, k = check_table("w_position", w_position), _integers("positions", positions)
     check_shape("w_token", W_x, (x.shape[1], W_x.shape[1]))
     check_shape("w_position", W_p, (len(W_p), W_x.shape[1]))
     check_shape("positions", k, (len(x),))
@@ -485,7 +492,7 @@ def gaps(rows: np.ndarray) -> tuple[float, float]:
     margin : What the gaps of both tables guarantee.
     nearest_sums : Smallest distance between two sums.
     """
-    r = _table("rows", rows)
+    r = check_table("rows", rows)
     check_count("number of rows", len(r), at_least=2)
     distances = [np.linalg.norm(r[i + 1 :] - r[i], axis=1) for i in range(len(r) - 1)]
     return float(min(d.min() for d in distances)), float(max(d.max() for d in distances))
@@ -676,16 +683,9 @@ def decode(
     return a.reshape(s.shape[:-1]), i.reshape(s.shape[:-1])
 
 
-def _table(name: str, value: np.ndarray) -> np.ndarray:
-    """Return `value` in float64 if it is a table of real numbers."""
-    rows = check_real(name, value, min_ndim=2)
-    check_shape(name, rows, rows.shape[-2:])
-    return rows
-
-
 def _two_tables(tokens: np.ndarray, position_vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return both in float64 if they are tables of the same width."""
-    e, p = _table("tokens", tokens), _table("position_vectors", position_vectors)
+    e, p = check_table("tokens", tokens), check_table("position_vectors", position_vectors)
     check_shape("position_vectors", p, (len(p), e.shape[1]))
     return e, p
 

@@ -9,7 +9,14 @@ import math
 
 import numpy as np
 
-from posenc._checks import check_above, check_count, check_multiple, check_real, check_shape
+from posenc._checks import (
+    check_above,
+    check_count,
+    check_multiple,
+    check_real,
+    check_shape,
+    check_table,
+)
 from posenc.equations.attention import attention_logits
 from posenc.equations.sinusoidal import frequencies
 
@@ -90,12 +97,8 @@ def four_terms(
     posenc.equations.attention.attention_logits : The sum of the four.
     relative_part : When the last one depends on the offset alone.
     """
-    x, p = (
-        check_real("tokens", tokens, min_ndim=2),
-        check_real("position_vectors", position_vectors),
-    )
+    x, p = check_table("tokens", tokens), check_real("position_vectors", position_vectors)
     W_Q, W_K = check_real("w_query", w_query, min_ndim=2), check_real("w_key", w_key)
-    check_shape("tokens", x, x.shape[-2:])
     check_shape("position_vectors", p, x.shape)
     check_shape("w_query", W_Q, (x.shape[1], W_Q.shape[-1]))
     check_shape("w_key", W_K, W_Q.shape)
@@ -207,8 +210,7 @@ def toeplitz_share(products: np.ndarray) -> float:
     --------
     relative_part : The matrices for which the share is 1.
     """
-    E = check_real("products", products, min_ndim=2)
-    check_shape("products", E, E.shape[-2:])
+    E = check_table("products", products)
     if (E[0, 0] == E).all():
         raise ValueError(f"products must not all be the same, got {E[0, 0]}")
     diagonal = np.add.outer(np.arange(len(E)), np.arange(E.shape[1])[::-1]).ravel()

@@ -8,11 +8,7 @@ import torch
 
 def vectors(name: str, x: torch.Tensor, weight: torch.Tensor, batch: int | None = None) -> None:
     """Raise unless `x` is `(batch, n, width)` and the linear map `weight` can take it."""
-    width = weight.shape[1]
-    right_batch = x.ndim == 3 and batch in (None, x.shape[0])
-    if not right_batch or x.shape[1] < 1 or x.shape[2] != width:
-        wanted = f"({'batch' if batch is None else batch}, n >= 1, {width})"
-        raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")
+    _rows(name, x, weight.shape[1], batch)
     # Under autocast the linear maps cast what they get.
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(f"{name} must have the layer's dtype {weight.dtype}, got {x.dtype}")
@@ -21,8 +17,7 @@ def vectors(name: str, x: torch.Tensor, weight: torch.Tensor, batch: int | None 
 
 def tokens(name: str, x: torch.Tensor, width: int) -> None:
     """Raise unless `x` is `(batch, n, width)` and of a floating dtype."""
-    if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != width:
-        raise ValueError(f"{name} must have shape (batch, n >= 1, {width}), got {tuple(x.shape)}")
+    _rows(name, x, width)
     if not x.is_floating_point():
         raise TypeError(f"{name} must have a floating dtype, got {x.dtype}")
 
@@ -49,6 +44,13 @@ def mask(name: str, value: torch.Tensor, x: torch.Tensor, source: torch.Tensor) 
     if value.ndim not in (2, 3) or not fits:
         raise ValueError(f"{name} must broadcast to {wanted}, got shape {tuple(value.shape)}")
     _device(name, value, x)
+
+
+def _rows(name: str, x: torch.Tensor, width: int, batch: int | None = None) -> None:
+    right_batch = x.ndim == 3 and batch in (None, x.shape[0])
+    if not right_batch or x.shape[1] < 1 or x.shape[2] != width:
+        wanted = f"({'batch' if batch is None else batch}, n >= 1, {width})"
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")
 
 
 def _device(name: str, value: torch.Tensor, like: torch.Tensor) -> None:
