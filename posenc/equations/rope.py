@@ -10,6 +10,7 @@ from posenc._checks import (
     check_batches,
     check_between,
     check_choice,
+    check_count,
     check_multiple,
     check_number,
     check_real,
@@ -356,8 +357,8 @@ def permute_layout(
     TypeError
         If `weight` is not real, or `n_heads` or `d_rotary` is not an integer.
     ValueError
-        If `weight` is empty or not finite, if its last axis is not a multiple of `n_heads`, if
-        the number of columns that turn is odd or not from 2 to `d_head`, or if `to` is neither
+        If `weight` is empty or not finite, if `n_heads` is less than 1 or does not divide its
+        last axis, if the number of columns that turn is odd or not from 2 to `d_head`, or if `to` is neither
         of the two.
 
     Examples
@@ -380,7 +381,7 @@ def permute_layout(
     posenc.equations.sinusoidal.column_order : The permutation of one head.
     """
     W = check_real("weight", weight, min_ndim=1)
-    check_multiple("width of weight", W.shape[-1], n_heads)
+    check_multiple("width of weight", W.shape[-1], check_count("n_heads", n_heads))
     heads = W.reshape(*W.shape[:-1], n_heads, -1)
     d = heads.shape[-1]
     r = _rotary_width(d, d_rotary)
@@ -456,7 +457,7 @@ def relative_score(
     s, h = check_real("offset", offset), _pair_products(query, key)
     check_batches(query_and_key=h[..., None], offset=s[..., None, None])
     turned = h * np.exp(1j * s[..., None] * frequencies(2 * h.shape[-1], base))
-    return turned.real.sum(axis=-1)
+    return np.real(turned).sum(axis=-1)
 
 
 def _pair_products(query: np.ndarray, key: np.ndarray) -> np.ndarray:
