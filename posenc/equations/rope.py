@@ -358,8 +358,8 @@ def permute_layout(
         If `weight` is not real, or `n_heads` or `d_rotary` is not an integer.
     ValueError
         If `weight` is empty or not finite, if `n_heads` is less than 1 or does not divide its
-        last axis, if the number of columns that turn is odd or not from 2 to `d_head`, or if `to` is neither
-        of the two.
+        last axis, if the number of columns that turn is odd or not from 2 to `d_head`, or if
+        `to` is neither of the two.
 
     Examples
     --------
