@@ -27,6 +27,9 @@ from posenc.equations.rope import (
     rotation_matrix,
 )
 from posenc.equations.sinusoidal import column_order, frequencies, shift_matrix, sinusoidal
+from posenc.layers.attention import Attention
+from posenc.layers.rope import Rope
+from posenc.layers.sinusoidal import Sinusoidal
 
 J = np.array([[0.0, -1.0], [1.0, 0.0]])
 widths = st.integers(1, 24).map(lambda half: 2 * half)
@@ -706,3 +709,199 @@ def test_one_name_stands_for_three_functions_in_one_library():
         interleaved=counts[1],
         back=counts[2],
     )
+
+
+# The layer
+
+
+def to_numpy(x):
+    return x.detach().to(torch.float64).numpy()
+
+
+@claim("rope.layer")
+def test_layer_equals_equation():
+    x = torch.from_numpy(normal(17, 1, 2, 5, 64)).float()
+    at = torch.tensor([0, 3, 77, 5000, -9])
+    got = to_numpy(Rope(64, 500000.0, layout="halves", d_rotary=32)(x, at))
+    want = [[by_loop(row, p, 500000.0, "halves", 32) for row, p in zip(h, at.tolist(), strict=True)]
+            for h in to_numpy(x)[0]]  # fmt: skip
+    other = to_numpy(Rope(64, 500000.0, d_rotary=32)(x, at))
+    return at_most(2e-6, right=largest(got[0] - want), wrong=largest(other[0] - want))
+
+
+FAR = torch.tensor([1000, 100_000, 1_000_000, 9_999_991, 10_000_000])
+
+
+@claim("rope.precision")
+def test_tables_have_their_digits_at_position_ten_million():
+    with mpmath.workdps(40):
+        theta = [mpmath.mpf(10000) ** (-mpmath.mpf(m) / 64) for m in range(64)]
+        angles = [[p * t for t in theta] for p in FAR.tolist()]
+        want = np.array(
+            [[[float(f(a)) for a in row] for row in angles] for f in (mpmath.cos, mpmath.sin)]
+        )
+
+    def errors(precision):
+        tables = Rope(128, precision=precision).tables(FAR)
+        return abs(np.stack([to_numpy(t)[0] for t in tables]) - want).max(axis=(0, 2))
+
+    rounded = errors("float32")
+    return at_most(
+        4e-8,
+        right=float(errors("float64").max()),
+        wrong=float(rounded.max()),
+        at_1000=rounded[0],
+        at_100000=rounded[1],
+        at_1000000=rounded[2],
+    )
+
+
+@claim("rope.same_tables")
+def test_one_mode_gives_the_tables_of_transformers_bit_for_bit():
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    config = LlamaConfig(hidden_size=256, num_attention_heads=2, rope_parameters={
+        "rope_type": "default", "rope_theta": 10000.0})  # fmt: skip
+    at = torch.cat([torch.arange(2048), FAR])
+    want = [t[0, :, :64] for t in LlamaRotaryEmbedding(config)(torch.zeros(1), at[None])]
+
+    def difference(precision):
+        tables = Rope(128, precision=precision).tables(at)
+        return max(float((a[0] - b).abs().max()) for a, b in zip(tables, want, strict=True))
+
+    return at_most(1e-12, right=difference("float32"), wrong=difference("float64"))
+
+
+@claim("rope.rounded")
+def test_bfloat16_is_turned_in_float32_and_rounded_once():
+    """Errors over the length of each pair: half a unit of bfloat16 is 2 to the power -8."""
+    x = torch.from_numpy(normal(18, 1, 1, 400, 64)).bfloat16()
+    at = torch.arange(4000, 4400)
+    exact = rotate(to_numpy(x), at.numpy())
+    length = np.hypot(exact[..., ::2], exact[..., 1::2]).repeat(2, axis=-1)
+
+    def error(got):
+        return largest((to_numpy(got) - exact) / length)
+
+    cos, sin = Rope(64).tables(at, torch.bfloat16)
+    pairs = x.unflatten(-1, (-1, 2))
+    x1, x2 = pairs.unbind(-1)
+    narrow = torch.stack([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1).flatten(-2)
+    theta = torch.from_numpy(frequencies(64)).bfloat16()
+    angles = at.bfloat16()[:, None] * theta
+    cos, sin = angles.cos(), angles.sin()
+    worst = torch.stack([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1).flatten(-2)
+    return at_most(
+        2.0**-8 * 1.001, right=error(Rope(64)(x, at)), wrong=error(worst), narrow=error(narrow)
+    )
+
+
+def a_layer(encoding, causal=True):
+    torch.manual_seed(0)
+    return Attention(32, 2, encoding, causal=causal, dtype=torch.float64)
+
+
+def tokens(seed, n):
+    return torch.from_numpy(normal(seed, 1, n, 32))
+
+
+def apart(a, b):
+    return float((a - b).detach().abs().max())
+
+
+class ValuesToo(Rope):
+    """What must not be done: values turn, too."""
+
+    def combine(self, weights, v, q_positions, k_positions):
+        return weights @ self(v, k_positions)
+
+
+@claim("rope.values")
+def test_moving_the_text_changes_nothing_unless_values_turn():
+    x, here, there = tokens(19, 6), torch.arange(6), torch.arange(1000, 1006)
+    right, wrong = (a_layer(scheme(16)) for scheme in (Rope, ValuesToo))
+    return at_most(
+        1e-11,
+        right=apart(right(x, here), right(x, there)),
+        wrong=apart(wrong(x, here), wrong(x, there)),
+    )
+
+
+@claim("rope.constant")
+def test_identical_tokens_stay_identical():
+    x = tokens(20, 1).expand(1, 12, 32)
+
+    def spread_after(encoding, causal):
+        h = x
+        for depth in range(3):
+            torch.manual_seed(depth)
+            layer = Attention(32, 2, encoding, causal=causal, first=depth == 0, dtype=torch.float64)
+            h = h + layer(h)
+        return float((h.amax(1) - h.amin(1)).detach().max())
+
+    return at_most(
+        1e-12,
+        right=max(spread_after(Rope(16), causal) for causal in (False, True)),
+        wrong=spread_after(Sinusoidal(32, token_scale=1.0), False),
+    )
+
+
+@claim("rope.cache")
+def test_a_token_decoded_from_a_cache_equals_the_full_pass():
+    x, layer = tokens(21, 9), a_layer(Rope(16))
+    full = layer(x)[:, -1:]
+    at = torch.arange(9)
+    one = layer(x[:, -1:], at[-1:], context=x, context_positions=at)
+    moved = layer(x[:, -1:], at[-1:] + 500, context=x, context_positions=at + 500)
+    free = a_layer(Rope(16), causal=False)
+    restarted = free(x[:, -1:], at[:1], context=x, context_positions=at)
+    return at_most(
+        1e-11, right=max(apart(one, full), apart(moved, full)), wrong=apart(restarted, full)
+    )
+
+
+@claim("rope.padding")
+def test_left_padding_is_harmless_while_all_positions_are_counted_alike():
+    x, layer = tokens(22, 5), a_layer(Rope(16))
+    padded = torch.cat([tokens(23, 3), x], dim=1)
+    mask = torch.arange(8) >= 3
+    slots, counted = torch.arange(8), torch.arange(8) - 3
+    want = layer(x)
+    by_slot, by_count = (layer(padded, at, mask=mask[None])[:, 3:] for at in (slots, counted))
+    free = a_layer(Rope(16), causal=False)
+    last = free(padded[:, -1:], counted[-1:], context=padded, context_positions=slots,
+                mask=mask[None])  # fmt: skip
+    return at_most(
+        1e-11,
+        right=max(apart(by_slot, want), apart(by_count, want)),
+        wrong=apart(last, want[:, -1:]),
+    )
+
+
+@claim("rope.packed")
+def test_packed_texts_are_kept_apart_by_the_mask_alone():
+    one, two, layer = tokens(24, 4), tokens(25, 6), a_layer(Rope(16))
+    both = torch.cat([one, two], dim=1)
+    text = torch.tensor([0] * 4 + [1] * 6)
+    mask = text[:, None] == text
+    restart = torch.cat([torch.arange(4), torch.arange(6)])
+    want = torch.cat([layer(one), layer(two)], dim=1)
+    return at_most(
+        1e-11,
+        right=max(apart(layer(both, at, mask=mask), want) for at in (restart, torch.arange(10))),
+        wrong=apart(layer(both, restart), want),
+    )
+
+
+# What the page says of models
+
+
+def test_models_turn_as_many_columns_as_the_page_says():
+    from transformers import GPTJConfig, GPTNeoXConfig
+
+    gptj, neox = GPTJConfig(), GPTNeoXConfig()
+    assert (gptj.rotary_dim, gptj.n_embd // gptj.n_head, gptj.n_positions) == (64, 256, 2048)
+    width = neox.hidden_size // neox.num_attention_heads
+    assert (width, neox.rope_parameters["partial_rotary_factor"] * width) == (96, 24)
+    assert neox.rope_parameters["rope_theta"] == 10000

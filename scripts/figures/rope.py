@@ -151,7 +151,7 @@ def orbits(say):
             "一个向量随位置走过的轨迹。生成元反对称时走圆；否则走螺线，长度会变；"
             "镜像在整数位置之间来回跳，中间没有路。",
             "Paths of a vector as the position grows. A skew generator gives a circle, another "
-            "one a spiral on which lengths change; a mirror jumps to and fro between integer "
+            "one a spiral on which lengths change; a mirror jumps back and forth between integer "
             "positions, with nothing in between.",
         )
     )
