@@ -18,14 +18,32 @@ def vectors(name: str, x: torch.Tensor, weight: torch.Tensor, batch: int | None 
 def tokens(name: str, x: torch.Tensor, width: int) -> None:
     """Raise unless `x` is `(batch, n, width)` and of a floating dtype."""
     _rows(name, x, width)
+    floating(name, x)
+
+
+def heads(name: str, x: torch.Tensor, width: int) -> None:
+    """Raise unless `x` is `(batch, heads, n, width)` and of a floating dtype."""
+    if x.ndim != 4 or x.shape[2] < 1 or x.shape[3] != width:
+        wanted = f"(batch, heads, n >= 1, {width})"
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")
+    floating(name, x)
+
+
+def floating(name: str, x: torch.Tensor) -> None:
+    """Raise unless `x` is of a floating dtype."""
     if not x.is_floating_point():
         raise TypeError(f"{name} must have a floating dtype, got {x.dtype}")
 
 
-def positions(name: str, value: torch.Tensor, x: torch.Tensor) -> None:
-    """Raise unless `value` has one integer position for every row of `x`."""
+def integers(name: str, value: torch.Tensor) -> None:
+    """Raise unless `value` is int64 or int32."""
     if value.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{name} must be int64 or int32, got {value.dtype}")
+
+
+def positions(name: str, value: torch.Tensor, x: torch.Tensor) -> None:
+    """Raise unless `value` has one integer position for every row of `x`."""
+    integers(name, value)
     batch, n = x.shape[:2]
     if tuple(value.shape) not in ((n,), (batch, n)):
         wanted = f"({n},) or ({batch}, {n})"
