@@ -22,15 +22,26 @@ def tokens(name: str, x: torch.Tensor, width: int) -> None:
         raise TypeError(f"{name} must have a floating dtype, got {x.dtype}")
 
 
-def positions(name: str, value: torch.Tensor, x: torch.Tensor) -> None:
-    """Raise unless `value` has one integer position for every row of `x`."""
+def positions(name: str, value: torch.Tensor, x: torch.Tensor, axes: int | None = None) -> None:
+    """Raise unless `value` has an integer, or one for each of `axes`, for every row of `x`."""
     if value.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{name} must be int64 or int32, got {value.dtype}")
-    batch, n = x.shape[:2]
-    if tuple(value.shape) not in ((n,), (batch, n)):
-        wanted = f"({n},) or ({batch}, {n})"
+    batch, n = x.shape[0], x.shape[-2]
+    allowed = [(n,), (batch, n)]
+    if axes is not None:
+        allowed += [(n, axes), (batch, n, axes)]
+        if batch == n == axes and tuple(value.shape) == (n, n):
+            wanted = f"({n},) or {(batch, n, axes)} here"
+            raise ValueError(f"{name} must have shape {wanted}, as {(n, n)} may mean two things")
+    if tuple(value.shape) not in allowed:
+        wanted = " or ".join(map(str, allowed))
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
     _device(name, value, x)
+
+
+def has_axes(value: torch.Tensor, x: torch.Tensor, axes: int | None) -> bool:
+    """Tell positions `(n, axes)` or `(batch, n, axes)` from `(n,)` or `(batch, n)`."""
+    return axes is not None and tuple(value.shape[-2:]) == (x.shape[-2], axes)
 
 
 def mask(name: str, value: torch.Tensor, x: torch.Tensor, source: torch.Tensor) -> None:
