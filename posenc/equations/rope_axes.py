@@ -387,7 +387,7 @@ def multimodal_positions(parts: Sequence[int | Sequence[int]]) -> np.ndarray:
 
     References
     ----------
-    Wang et al. *Qwen2-VL*. 2024, arXiv:2409.12191, Section 2.1.
+    Wang et al. *Qwen2-VL*. 2024, arXiv:2409.12191.
     """
     blocks, start = [], 0
     for part in parts:

@@ -18,30 +18,57 @@ def vectors(name: str, x: torch.Tensor, weight: torch.Tensor, batch: int | None 
 def tokens(name: str, x: torch.Tensor, width: int) -> None:
     """Raise unless `x` is `(batch, n, width)` and of a floating dtype."""
     _rows(name, x, width)
+    floating(name, x)
+
+
+def heads(name: str, x: torch.Tensor, width: int) -> None:
+    """Raise unless `x` is `(batch, heads, n, width)` and of a floating dtype."""
+    if x.ndim != 4 or x.shape[2] < 1 or x.shape[3] != width:
+        wanted = f"(batch, heads, n >= 1, {width})"
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")
+    floating(name, x)
+
+
+def floating(name: str, x: torch.Tensor) -> None:
+    """Raise unless `x` is of a floating dtype."""
     if not x.is_floating_point():
         raise TypeError(f"{name} must have a floating dtype, got {x.dtype}")
 
 
-def positions(name: str, value: torch.Tensor, x: torch.Tensor, axes: int | None = None) -> None:
-    """Raise unless `value` has an integer, or one for each of `axes`, for every row of `x`."""
+def integers(name: str, value: torch.Tensor) -> None:
+    """Raise unless `value` is int64 or int32."""
     if value.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{name} must be int64 or int32, got {value.dtype}")
-    batch, n = x.shape[0], x.shape[-2]
-    allowed = [(n,), (batch, n)]
+
+
+def positions(
+    name: str,
+    value: torch.Tensor,
+    x: torch.Tensor,
+    axes: int | None = None,
+    in_order: bool = False,
+) -> None:
+    """Raise unless `value` has an integer, or one for each of `axes`, for every row of `x`."""
+    integers(name, value)
+    batch, n = x.shape[:2]
+    shape, allowed = tuple(value.shape), [(n,), (batch, n)]
     if axes is not None:
         allowed += [(n, axes), (batch, n, axes)]
-        if batch == n == axes and tuple(value.shape) == (n, n):
+        if batch == n == axes and shape == (n, n):
             wanted = f"({n},) or {(batch, n, axes)} here"
             raise ValueError(f"{name} must have shape {wanted}, as {(n, n)} may mean two things")
-    if tuple(value.shape) not in allowed:
+    if shape not in allowed:
         wanted = " or ".join(map(str, allowed))
-        raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
+        raise ValueError(f"{name} must have shape {wanted}, got {shape}")
+    if in_order and has_axes(value, x, axes):
+        wanted = "one number per token if causal, for lack of an order"
+        raise ValueError(f"{name} must have {wanted}, got shape {shape}")
     _device(name, value, x)
 
 
 def has_axes(value: torch.Tensor, x: torch.Tensor, axes: int | None) -> bool:
     """Tell positions `(n, axes)` or `(batch, n, axes)` from `(n,)` or `(batch, n)`."""
-    return axes is not None and tuple(value.shape[-2:]) == (x.shape[-2], axes)
+    return axes is not None and tuple(value.shape[-2:]) == (x.shape[1], axes)
 
 
 def mask(name: str, value: torch.Tensor, x: torch.Tensor, source: torch.Tensor) -> None:

@@ -504,20 +504,13 @@ class Attention(nn.Module):
             check.vectors("context", context, self.query.weight, batch=x.shape[0])
             if self.causal and positions is None:
                 raise ValueError("positions must be given with context if causal, got None")
-        source = x if context is None else context
+        source, axes = x if context is None else context, self.encoding.axes
         if positions is not None:
-            self._check_positions("positions", positions, x)
+            check.positions("positions", positions, x, axes, self.causal)
         if context_positions is not None:
-            self._check_positions("context_positions", context_positions, source)
+            check.positions("context_positions", context_positions, source, axes, self.causal)
         if mask is not None:
             check.mask("mask", mask, x, source)
-
-    def _check_positions(self, name: str, positions: torch.Tensor, x: torch.Tensor) -> None:
-        axes = self.encoding.axes
-        check.positions(name, positions, x, axes)
-        if self.causal and check.has_axes(positions, x, axes):
-            wanted = "one number per token if causal, for lack of an order"
-            raise ValueError(f"{name} must have {wanted}, got shape {tuple(positions.shape)}")
 
     def _embed(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         return self.encoding.embed(x, positions) if self.first else x
