@@ -26,8 +26,8 @@ def axis_map(sections: Sequence[int], *, arrangement: str = "chunked") -> np.nda
     r"""Say of every frequency pair with which axis it turns.
 
     $$a(m) = \begin{cases}
-    0, \dots, 0, 1, \dots, 1, 2, \dots & \text{chunked} \\
-    0, 1, 2, 0, 1, 2, \dots & \text{interleaved}
+    0, \dots, 0, 1, \dots, 1, 2, \dots & \texttt{chunked} \\
+    0, 1, 2, 0, 1, 2, \dots & \texttt{interleaved}
     \end{cases}$$
 
     Axis $a$ occurs as often as its section says. Interleaved, the axes take turns, and one that
@@ -148,8 +148,8 @@ def wave_vectors(
     $$\begin{aligned}
     \kappa_m &= \theta_m\, \mathbf e_{a(m)} \\
     \theta_m &= \begin{cases}
-    b^{-2m/d} & \text{shared ladder} \\
-    b^{-r_m/n_{a(m)}} & \text{own ladders}
+    b^{-2m/d} & \texttt{shared} \\
+    b^{-r_m/n_{a(m)}} & \texttt{own}
     \end{cases}
     \end{aligned}$$
 
@@ -221,7 +221,10 @@ def rotate_axes(
 ) -> np.ndarray:
     r"""Turn queries or keys by their positions on several axes.
 
-    $$\operatorname{rotate}(x, p) = x R_p^\top, \qquad \varphi_m = p\,\kappa_m^\top$$
+    $$\begin{aligned}
+    \operatorname{rotate}(x, p) &= x R_p^\top \\
+    \varphi_m &= p\,\kappa_m^\top
+    \end{aligned}$$
 
     Pair $m$ turns by the angle $\varphi_m$.
 
@@ -336,13 +339,12 @@ def multimodal_positions(parts: Sequence[int | Sequence[int]]) -> np.ndarray:
     r"""Positions $(t, h, w)$ of a sequence of text, images and videos.
 
     $$\begin{aligned}
-    (t, h, w) &= (s + k,\, s + k,\, s + k) & &\text{text} \\
-    (t, h, w) &= (s + f,\, s + y,\, s + x) & &\text{grid}
+    (t, h, w) &= s + (k, k, k) \\
+    (t, h, w) &= s + (f, y, x)
     \end{aligned}$$
 
-    Token $k$ of a text has one number on all axes; frame $f$, row $y$ and column $x$ of a grid
-    count on their own axes. The start $s$ of a part is 0 at first, then the largest number so far
-    plus 1.
+    The first line is for token $k$ of a text, the second for frame $f$, row $y$ and column $x$ of
+    a grid. The start $s$ of a part is 0 at first, then the largest number so far plus 1.
 
     Parameters
     ----------
@@ -405,4 +407,4 @@ def _block(part: int | Sequence[int]) -> np.ndarray:
     sizes = [check_count("size of a grid", size) for size in part]
     if len(sizes) != 3:
         raise ValueError(f"grid must have 3 sizes, got {part}")
-    return np.stack(np.indices(sizes, dtype=np.int64), axis=-1).reshape(-1, 3)
+    return np.moveaxis(np.indices(sizes, dtype=np.int64), 0, -1).reshape(-1, 3)

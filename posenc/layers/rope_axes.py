@@ -250,7 +250,7 @@ class RopeAxes(Rope):
 
     def _places(self, name: str, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         check.heads(name, x, self.d_head)
-        rows, axes = x.transpose(1, 2), self.axes
+        rows, axes = x.transpose(1, 2), len(self._waves)
         check.positions("positions" if name == "x" else f"{name}_positions", positions, rows, axes)
         if check.has_axes(positions, rows, axes):
             return positions
