@@ -741,18 +741,23 @@ def test_tables_have_their_digits_at_position_ten_million():
             [[[float(f(a)) for a in row] for row in angles] for f in (mpmath.cos, mpmath.sin)]
         )
 
-    def errors(precision):
-        tables = Rope(128, precision=precision).tables(FAR)
-        return abs(np.stack([to_numpy(t)[0] for t in tables]) - want).max(axis=(0, 2))
+    def error(precision, at, want):
+        tables = Rope(128, precision=precision).tables(at)
+        return largest(np.stack([to_numpy(t)[0] for t in tables]) - want)
 
-    rounded = errors("float32")
+    def up_to(end):
+        """Largest error of float32 angles over the thousand positions that end there."""
+        at = torch.arange(end - 999, end + 1)
+        exact = np.outer(at, frequencies(128))
+        return error("float32", at, np.stack([np.cos(exact), np.sin(exact)]))
+
     return at_most(
         4e-8,
-        right=float(errors("float64").max()),
-        wrong=float(rounded.max()),
-        at_1000=rounded[0],
-        at_100000=rounded[1],
-        at_1000000=rounded[2],
+        right=error("float64", FAR, want),
+        wrong=error("float32", FAR, want),
+        to_1000=up_to(1000),
+        to_million=up_to(10**6),
+        to_ten_million=up_to(10**7),
     )
 
 

@@ -246,9 +246,14 @@ class Rope(PositionEncoding):
         check.positions("q_positions", q_positions, q.transpose(1, 2))
         check.positions("k_positions", k_positions, k.transpose(1, 2))
         # Nothing is kept between calls: what a cache is keyed by is soon too little.
-        q_tables = k_tables = self.tables(q_positions, _wide(q))
-        if k_positions is not q_positions or _wide(k) != q_tables[0].dtype:
+        q_tables = self.tables(q_positions, _wide(q))
+        if k_positions is not q_positions or k.dtype != q.dtype:
             k_tables = self.tables(k_positions, _wide(k))
+        elif _few(q, k):
+            both = _apply(torch.cat((q, k), dim=1), *q_tables, self.layout)
+            return both[:, : q.shape[1]], both[:, q.shape[1] :]
+        else:
+            k_tables = q_tables
         return _apply(q, *q_tables, self.layout), _apply(k, *k_tables, self.layout)
 
     def forward(self, x: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
@@ -381,6 +386,12 @@ def _check_tables(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None
 
 def _wide(x: torch.Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
+
+
+def _few(q: torch.Tensor, k: torch.Tensor) -> bool:
+    """Whether calls cost more than numbers, so that q and k had better turn as one."""
+    small = not torch.compiler.is_compiling() and q.numel() + k.numel() <= _BLOCK
+    return small and q.shape[0] == k.shape[0]
 
 
 def _apply(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, layout: str) -> torch.Tensor:
