@@ -41,14 +41,34 @@ def integers(name: str, value: torch.Tensor) -> None:
         raise TypeError(f"{name} must be int64 or int32, got {value.dtype}")
 
 
-def positions(name: str, value: torch.Tensor, x: torch.Tensor) -> None:
-    """Raise unless `value` has one integer position for every row of `x`."""
+def positions(
+    name: str,
+    value: torch.Tensor,
+    x: torch.Tensor,
+    axes: int | None = None,
+    in_order: bool = False,
+) -> None:
+    """Raise unless `value` has an integer, or one for each of `axes`, for every row of `x`."""
     integers(name, value)
     batch, n = x.shape[:2]
-    if tuple(value.shape) not in ((n,), (batch, n)):
-        wanted = f"({n},) or ({batch}, {n})"
-        raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
+    shape, allowed = tuple(value.shape), [(n,), (batch, n)]
+    if axes is not None:
+        allowed += [(n, axes), (batch, n, axes)]
+        if batch == n == axes and shape == (n, n):
+            wanted = f"({n},) or {(batch, n, axes)} here"
+            raise ValueError(f"{name} must have shape {wanted}, as {(n, n)} may mean two things")
+    if shape not in allowed:
+        wanted = " or ".join(map(str, allowed))
+        raise ValueError(f"{name} must have shape {wanted}, got {shape}")
+    if in_order and has_axes(value, x, axes):
+        wanted = "one number per token if causal, for lack of an order"
+        raise ValueError(f"{name} must have {wanted}, got shape {shape}")
     _device(name, value, x)
+
+
+def has_axes(value: torch.Tensor, x: torch.Tensor, axes: int | None) -> bool:
+    """Tell positions `(n, axes)` or `(batch, n, axes)` from `(n,)` or `(batch, n)`."""
+    return axes is not None and tuple(value.shape[-2:]) == (x.shape[1], axes)
 
 
 def mask(name: str, value: torch.Tensor, x: torch.Tensor, source: torch.Tensor) -> None:

@@ -28,12 +28,15 @@ class PositionEncoding(nn.Module):
 
     A scheme overrides the methods that it needs. Tensors have heads first: `q`, `k` and `v` are
     `(batch, n_heads, n, d_head)`, logits and weights are `(batch, n_heads, n_q, n_k)`. Positions
-    are integers of shape `(n,)` or `(batch, n)`, of any offset, not only `0 .. n-1`.
+    are integers of shape `(n,)` or `(batch, n)`, of any offset, not only `0 .. n-1`. An encoding
+    that knows several axes, such as rows and columns, also gets `(n, axes)` or `(batch, n, axes)`.
 
     Attributes
     ----------
     scale : float or None
         Factor $\lambda$ of the dot products; `None` is $1 / \sqrt{d_{head}}$.
+    axes : int or None
+        How many numbers a position may have; `None` is one.
 
     Examples
     --------
@@ -65,6 +68,7 @@ class PositionEncoding(nn.Module):
     """
 
     scale: float | None = None
+    axes: int | None = None
 
     def embed(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         r"""Input door: change the tokens before the first layer.
@@ -321,7 +325,8 @@ class Attention(nn.Module):
     encoding
         Instance of `PositionEncoding`; `None` is NoPE.
     causal
-        Let queries look only at keys whose position is not after their own.
+        Let queries look only at keys whose position is not after their own. Needs positions of
+        one number: rows and columns have no order, so that a mask must say who may look.
     first
         Open the input door. Right for a layer alone; a model with a residual stream calls
         `encoding.embed` on its tokens itself, and says False in every layer.
@@ -426,7 +431,8 @@ class Attention(nn.Module):
         x
             Tokens of shape `(batch, n, d_model)`, of the layer's dtype.
         positions
-            int64 or int32, `(n,)` or `(batch, n)`, in tokens; `None` is `0 .. n-1`.
+            int64 or int32, `(n,)` or `(batch, n)`, in tokens; `None` is `0 .. n-1`. If the
+            encoding has `axes`, also `(n, axes)` or `(batch, n, axes)`.
         context
             Tokens to look at, `(batch, n_context, d_model)`; `None` is `x`.
         context_positions
@@ -446,8 +452,9 @@ class Attention(nn.Module):
             If a tensor has the wrong dtype.
         ValueError
             If a tensor has the wrong rank, shape or device, if `context_positions` come without
-            a `context`, or if a causal layer gets a `context` without `positions`: a restart
-            at 0 would hide all of the context but its first token.
+            a `context`, if a causal layer gets a `context` without `positions`: a restart at 0
+            would hide all of the context but its first token; or if it gets positions of
+            several axes, which have no order.
 
         Examples
         --------
@@ -497,11 +504,11 @@ class Attention(nn.Module):
             check.vectors("context", context, self.query.weight, batch=x.shape[0])
             if self.causal and positions is None:
                 raise ValueError("positions must be given with context if causal, got None")
-        source = x if context is None else context
+        source, axes = x if context is None else context, self.encoding.axes
         if positions is not None:
-            check.positions("positions", positions, x)
+            check.positions("positions", positions, x, axes, self.causal)
         if context_positions is not None:
-            check.positions("context_positions", context_positions, source)
+            check.positions("context_positions", context_positions, source, axes, self.causal)
         if mask is not None:
             check.mask("mask", mask, x, source)
 
