@@ -15,11 +15,13 @@ def vectors(name: str, x: torch.Tensor, weight: torch.Tensor, batch: int | None 
     _device(name, x, weight)
 
 
-def tokens(name: str, x: torch.Tensor, width: int) -> None:
-    """Raise unless `x` is `(batch, n, width)` and of a floating dtype."""
+def tokens(name: str, x: torch.Tensor, width: int, table: torch.Tensor | None = None) -> None:
+    """Raise unless `x` is `(batch, n, width)`, of a floating dtype, and where the `table` is."""
     _rows(name, x, width)
     if not x.is_floating_point():
         raise TypeError(f"{name} must have a floating dtype, got {x.dtype}")
+    if table is not None:
+        _device(name, x, table)
 
 
 def positions(name: str, value: torch.Tensor, x: torch.Tensor) -> None:
