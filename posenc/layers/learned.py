@@ -257,9 +257,7 @@ class Learned(PositionEncoding):
         return self.embed(x, positions)
 
     @torch.no_grad()
-    def resize(
-        self, n_new: int, method: str = "ends", *, alpha: float = 0.4
-    ) -> "Learned":
+    def resize(self, n_new: int, method: str = "ends", *, alpha: float = 0.4) -> "Learned":
         r"""Return a layer with another number of positions, and leave this one alone.
 
         $$P' = A P, \qquad A \in \mathbb{R}^{N \times n}$$

@@ -120,7 +120,7 @@ def table(say):
         x = 0.5 + 2.25 * i
         heat(ax, rows, x, bottom, cell, limit=0.8)
         write(ax, x + 16 * cell[0], bottom + 24 * cell[1] + 0.3, title)
-    for k in (0, 11, 12, 23):
+    for k in (0, 12, 23):
         write(ax, 0.42, bottom + (23.5 - k) * cell[1], str(k), SMALL, MUTED, ha="right")
     corner = 2.75, bottom
     size = 32 * cell[0], 12 * cell[1]
@@ -157,7 +157,7 @@ def geometry_data():
 def geometry(say):
     logits = geometry_data()
     # Each row without its mean, which a softmax does not see.
-    logits = logits - logits.mean(axis=-1, keepdims=True)
+    logits = np.maximum(logits - logits.mean(axis=-1, keepdims=True), 0)
     fig = style.figure(2.05)
     ax = style.canvas(fig)
     cell = 0.112
@@ -168,7 +168,7 @@ def geometry(say):
     )
     for i, title in enumerate(titles):
         x = 0.32 + 1.5 * i
-        heat(ax, np.maximum(logits[i], 0), x, 0.3, (cell, cell), limit=logits[1:].max())
+        heat(ax, logits[i], x, 0.3, (cell, cell))  # each with a scale of its own
         write(ax, x + 6 * cell, 0.3 + 12 * cell + 0.18, title, SMALL)
     write(ax, 0.32 + 6 * cell, 0.13, say("键的位置", "key position"), SMALL, MUTED)
     label = say("查询的位置", "query position")
@@ -295,7 +295,7 @@ def window_data():
 
 
 def remedies(say):
-    fig = style.figure(4.3)
+    fig = style.figure(4.75)
     ax = style.canvas(fig)
     left, cell = 1.28, (0.141, 0.2)
     names = (
@@ -310,8 +310,8 @@ def remedies(say):
         for j, when in enumerate(
             (say("不再训练", "no more training"), say(f"再训练 {MORE} 步", f"{MORE} more steps"))
         ):
-            y = 3.05 - 2.05 * i - 0.98 * j
-            write(ax, left, y + 4 * cell[1] + 0.08, f"{title} · {when}", SMALL, ha="left")
+            y = 3.6 - 2.34 * i - 1.15 * j
+            write(ax, left, y + 4 * cell[1] + 0.12, f"{title} · {when}", SMALL, ha="left")
             first = int(task == "previous")
             heat(ax, shares[:, j, first:], left + first * cell[0], y, cell, limit=1)
             x = left + SHORT * cell[0]
