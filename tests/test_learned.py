@@ -579,11 +579,14 @@ def test_random_rows_leave_the_old_positions_alone_and_stretching_does_not():
         0.02,
         right=1 - share("previous", "random", 0, "old"),
         wrong=1 - share("previous", "ends", 0, "old"),
+        random_old=share("previous", "random", 0, "old"),
         random_new=share("previous", "random", 0, "new"),
         stretched_old=share("previous", "ends", 0, "old"),
         stretched_new=share("previous", "ends", 0, "new"),
         hierarchical_old=share("previous", "hierarchical", 0, "old"),
+        hierarchical_new=share("previous", "hierarchical", 0, "new"),
         copied_old=share("previous", "copy", 0, "old"),
+        copied_new=share("previous", "copy", 0, "new"),
     )
 
 

@@ -377,7 +377,8 @@ def roberta(say):
     fig.set_label(
         say(
             "两句话在 RoBERTa 里的编号。第一句五个词元，位置 0 到 4，取表的 2 到 6 行；"
-            "第二句末尾是填充，位置 −1，取第 1 行。整张表 514 行：0 行不用，1 行给填充，其余给位置。",
+            "第二句末尾是填充，位置 −1，取第 1 行。"
+            "整张表 514 行：0 行不用，1 行给填充，其余给位置。",
             "Two sentences numbered as in RoBERTa. The first has five tokens, positions 0 to 4, "
             "rows 2 to 6; the second ends with padding, position −1, row 1. The table has 514 "
             "rows: row 0 is unused, row 1 is for padding, the others are for positions.",
