@@ -236,8 +236,7 @@ def padded_positions(real: np.ndarray) -> np.ndarray:
     array([[-1, -1,  0,  1],
            [ 0,  1,  2, -1]])
 
-    Whoever has token ids compares them with that of padding, here 1; these are the rows of a
-    table whose padding row is 1 as well.
+    From token ids, with 1 for padding, to the rows of a table whose padding row is 1.
 
     >>> ids = np.array([0, 31414, 2, 1, 1])
     >>> padded_positions(ids != 1) + 1 + 1

@@ -27,7 +27,7 @@ class Learned(PositionEncoding):
     negative position does not count from the end. With a padding row $c$ the table has
     $c + 1$ rows in front, position $i$ reads row $i + c + 1$, and position $-1$ the padding
     row, which starts as zeros and gets no gradient, as in `torch.nn.Embedding`. The rows before
-    it are never read; libraries that number their rows so have them, and their tables fit.
+    it are never read; they are there so that tables of RoBERTa and its kin fit.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ class Learned(PositionEncoding):
         >>> layer.resize(4, "hierarchical", alpha=0.25).weight.detach().T
         tensor([[1., 4., 2., 5.]])
 
-        A block number has as many digits as a place: with two rows, four positions are all.
+        Two rows make two blocks of two, and no more.
 
         >>> layer.resize(5, "hierarchical")
         Traceback (most recent call last):
