@@ -15,8 +15,8 @@ def vectors(name: str, x: torch.Tensor, weight: torch.Tensor, batch: int | None 
     _device(name, x, weight)
 
 
-def tokens(name: str, x: torch.Tensor, width: int) -> None:
-    """Raise unless `x` is `(batch, n, width)` and of a floating dtype."""
+def tokens(name: str, x: torch.Tensor, width: int, table: torch.Tensor | None = None) -> None:
+    """Raise unless `x` is `(batch, n, width)`, of a floating dtype, and where the `table` is."""
     _rows(name, x, width)
     floating(name, x)
 
@@ -33,6 +33,8 @@ def floating(name: str, x: torch.Tensor) -> None:
     """Raise unless `x` is of a floating dtype."""
     if not x.is_floating_point():
         raise TypeError(f"{name} must have a floating dtype, got {x.dtype}")
+    if table is not None:
+        _device(name, x, table)
 
 
 def integers(name: str, value: torch.Tensor) -> None:
