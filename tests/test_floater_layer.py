@@ -316,11 +316,17 @@ def test_a_frozen_layer_compiles_to_one_graph(dtype):
     same(compiled(x, positions), layer(x, positions))
 
 
-def test_a_solver_is_not_one_graph():
+@torch.no_grad()
+def test_a_solver_stays_outside_the_graph():
     torch.compiler.reset()
-    compiled = torch.compile(Floater(6, 3, method="rk4"), fullgraph=True, backend="eager")
+    layer, x = lively(method="rk4"), torch.randn(1, 3, 6)
     with pytest.raises(torch._dynamo.exc.Unsupported):
-        compiled(torch.zeros(1, 3, 6))
+        torch.compile(layer, fullgraph=True, backend="eager")(x)
+    torch.compiler.reset()
+    compiled = torch.compile(layer, backend="eager")
+    same(compiled(x), layer(x))
+    with pytest.raises(ValueError, match=r"^positions must be at least 0, got -1$"):
+        compiled(x, torch.arange(-1, 2))
 
 
 def test_annotations_hold_in_all_examples():

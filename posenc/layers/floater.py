@@ -338,10 +338,15 @@ class Floater(PositionEncoding):
         self.frozen = None
 
     def _rows(self, positions: torch.Tensor) -> torch.Tensor:
-        if self.frozen is not None:
-            wide = self.frozen.dtype == torch.int64
-            table = self.frozen.view(torch.float64 if wide else torch.float32)
-            return nn.functional.embedding(positions, table)
+        if self.frozen is None:
+            return self._solved(positions)
+        wide = self.frozen.dtype == torch.int64
+        table = self.frozen.view(torch.float64 if wide else torch.float32)
+        return nn.functional.embedding(positions, table)
+
+    # How many steps a solver takes depends on values: outside of compiled graphs.
+    @torch.compiler.disable()
+    def _solved(self, positions: torch.Tensor) -> torch.Tensor:
         first, last = (int(k) for k in positions.aminmax())
         if first < 0:
             raise ValueError(f"positions must be at least 0, got {first}")
