@@ -232,13 +232,14 @@ def _rk4(h, t, p, dt):
 def growth(angle: np.ndarray | float, method: str) -> np.ndarray | np.complex128:
     r"""Complex number that one step makes of a turn, which is $e^{\mathrm{i}\omega}$.
 
-    $$R(\mathrm{i}\omega) = \sum_{j=0}^{s} \frac{(\mathrm{i}\omega)^j}{j!}
-    \quad\text{or}\quad
-    \frac{1 + \mathrm{i}\omega/2}{1 - \mathrm{i}\omega/2}$$
+    $$\begin{aligned}
+    R_s(\mathrm{i}\omega) &= \sum_{j=0}^{s} \frac{(\mathrm{i}\omega)^j}{j!} \\
+    R_{\mathrm{T}}(\mathrm{i}\omega) &= \frac{1 + \mathrm{i}\omega/2}{1 - \mathrm{i}\omega/2}
+    \end{aligned}$$
 
     A pair $(\sin, \cos)$ is read as $\cos + \mathrm{i}\sin$. The modulus says how much a step
     lengthens the pair, the argument how far it turns it. Explicit methods of order
-    $s = 1, 2, 4$ have the sum, the trapezoid rule has the fraction, whose modulus is 1.
+    $s = 1, 2, 4$ have $R_s$, the trapezoid rule has $R_{\mathrm{T}}$, whose modulus is 1.
 
     Parameters
     ----------
@@ -288,9 +289,11 @@ def growth(angle: np.ndarray | float, method: str) -> np.ndarray | np.complex128
 def step_matrix(A: np.ndarray, step: float, method: str) -> np.ndarray:
     r"""Matrix by which one step of a method multiplies a solution of $p' = pA$.
 
-    $$R = \sum_{j=0}^{s} \frac{(\Delta t\, A)^j}{j!}
-    \quad\text{or}\quad
-    \left(I + \tfrac{\Delta t}{2} A\right)\left(I - \tfrac{\Delta t}{2} A\right)^{-1}$$
+    $$\begin{aligned}
+    R_s &= \sum_{j=0}^{s} \frac{(\Delta t\, A)^j}{j!} \\
+    R_{\mathrm{T}} &= \left(I + \tfrac{\Delta t}{2} A\right)
+    \left(I - \tfrac{\Delta t}{2} A\right)^{-1}
+    \end{aligned}$$
 
     The exact one is the matrix exponential $e^{\Delta t\, A}$, whose series the explicit methods
     cut off after the term of their order $s$. The trapezoid rule makes an orthogonal matrix of a

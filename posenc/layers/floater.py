@@ -20,7 +20,10 @@ __all__ = ["Dynamics", "Floater"]
 class Dynamics(nn.Module):
     r"""Small network for the velocity of a position vector, zero before training.
 
-    $$g(t, p) = \tanh\left([\,p \mid t\,]\, W_1 + b_1\right) W_2 + b_2$$
+    $$\begin{aligned}
+    u &= \tanh\left([\,p \mid t\,]\, W_1 + b_1\right) \\
+    g(t, p) &= u W_2 + b_2
+    \end{aligned}$$
 
     Its output layer starts at zero. As no entry of a hyperbolic tangent exceeds 1, the velocity is
     bounded, and a solution can run away no faster than at constant speed.
@@ -67,7 +70,10 @@ class Dynamics(nn.Module):
     def forward(self, t: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         r"""Velocity at a time and a place, in the dtype of the place.
 
-        $$g(t, p) = \tanh\left([\,p \mid t\,]\, W_1 + b_1\right) W_2 + b_2$$
+        $$\begin{aligned}
+        u &= \tanh\left([\,p \mid t\,]\, W_1 + b_1\right) \\
+        g(t, p) &= u W_2 + b_2
+        \end{aligned}$$
 
         Parameters
         ----------
@@ -105,8 +111,7 @@ class Floater(PositionEncoding):
     r"""Input door: add a position vector that a trained differential equation leads to.
 
     $$\begin{aligned}
-    p(k) &= p(0) + \int_0^k \Bigl(p(\tau) A + \Delta\, g\bigl(\Delta \tau, p(\tau)\bigr)\Bigr)\,
-    d\tau \\
+    \frac{dp}{d\tau} &= p A + \Delta\, g(\Delta \tau, p) \\
     x_i' &= \operatorname{dropout}\left(\lambda\, x_i + p(i)\right)
     \end{aligned}$$
 
@@ -217,8 +222,7 @@ class Floater(PositionEncoding):
     def table(self, n: int) -> torch.Tensor:
         r"""Solve the equation for the positions from 0 on, with gradients.
 
-        $$p(k) = p(0) + \int_0^k \Bigl(p(\tau) A +
-        \Delta\, g\bigl(\Delta \tau, p(\tau)\bigr)\Bigr)\, d\tau$$
+        $$\frac{dp}{d\tau} = p A + \Delta\, g(\Delta \tau, p)$$
 
         Parameters
         ----------
@@ -320,8 +324,7 @@ class Floater(PositionEncoding):
     def thaw(self) -> None:
         r"""Drop the frozen table, so that calls solve the equation again.
 
-        $$p(k) = p(0) + \int_0^k \Bigl(p(\tau) A +
-        \Delta\, g\bigl(\Delta \tau, p(\tau)\bigr)\Bigr)\, d\tau$$
+        $$\frac{dp}{d\tau} = p A + \Delta\, g(\Delta \tau, p)$$
 
         Examples
         --------
