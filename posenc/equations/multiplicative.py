@@ -10,6 +10,7 @@ import numpy as np
 from posenc._checks import (
     check_above,
     check_batches,
+    check_between,
     check_multiple,
     check_number,
     check_real,
@@ -199,13 +200,15 @@ def damped_estimate(
     r"""Share of the features that the raw sinusoid all but erases, for large widths.
 
     $$\begin{aligned}
-    &\frac{1 - F_k}{2} + F_k \cdot \frac{2}{\pi} \arcsin \varepsilon \\
-    &F_k = \min\left(1,\; \max\left(0,\; \log_b \frac{k}{\arcsin\varepsilon}\right)\right)
+    &\tfrac12 \left(1 - L(k / \alpha)\right) + \tfrac{2\alpha}{\pi}\, L(k / \varphi_0) \\
+    &L(x) = \min\left(1,\; \max\left(0,\; \log_b x\right)\right)
     \end{aligned}$$
 
-    $F_k$ is the share of *fast* pairs, those whose hand has turned by more than
-    $\arcsin\varepsilon$ since position 0. Every slow pair loses its sine; the hand of a fast one
-    is taken to point anywhere, and both its columns are small with the same chance.
+    Here $\alpha = \arcsin\varepsilon$. The first term counts the slow pairs, whose hand has turned
+    by less than $\alpha$ since position 0: each loses its sine. The second counts the hands near a
+    multiple of a quarter turn, where one of the two columns is small. On average they are as many
+    as if every hand beyond the angle $\varphi_0 = \frac{\pi}{2} e^{-\gamma} = 0.88\dots$ pointed
+    anywhere; $\gamma$ is Euler's constant.
 
     Parameters
     ----------
@@ -214,7 +217,7 @@ def damped_estimate(
     base
         Base $b > 1$.
     below
-        Threshold $0 < \varepsilon < 1$.
+        Threshold $0 < \varepsilon \le 0.5$.
 
     Returns
     -------
@@ -227,16 +230,16 @@ def damped_estimate(
         If an argument does not hold real numbers.
     ValueError
         If `positions` are empty or not finite, if `base` is not finite or not above 1, or if
-        `below` is not between 0 and 1.
+        `below` is not above 0 or is more than 0.5.
 
     Examples
     --------
-    Half at position 0, and a quarter of that less with every factor of ten.
+    Half at position 0, and about a ninth less with every factor of ten.
 
     >>> damped_estimate(np.array([0, 1, 10, 100, 1000])).round(3)
-    array([0.5  , 0.391, 0.282, 0.173, 0.064])
+    array([0.5  , 0.376, 0.267, 0.158, 0.049])
 
-    From there on all pairs are fast, and it no longer falls.
+    Where all pairs are fast it no longer changes.
 
     >>> bool(damped_estimate(1e5) == damped_estimate(1e4))
     True
@@ -244,19 +247,18 @@ def damped_estimate(
     >>> damped_estimate(1, below=1)
     Traceback (most recent call last):
         ...
-    ValueError: below must be above 0 and below 1, got 1
+    ValueError: below must be between 0 and 0.5, got 1.0
 
     See Also
     --------
     damped_share : The share that is counted.
     """
     k, b = np.abs(check_real("positions", positions)), check_above("base", base, 1)
-    if not 0 < check_number("below", below) < 1:
-        raise ValueError(f"below must be above 0 and below 1, got {below}")
-    reach = np.arcsin(float(below))
-    with np.errstate(divide="ignore"):  # position 0: no pair is fast
-        fast = np.clip(np.log(k / reach) / np.log(b), 0, 1)
-    return (1 - fast) / 2 + fast * 2 / np.pi * reach
+    alpha = np.arcsin(check_between("below", check_above("below", below, 0), 0, 0.5))
+    start = np.pi / 2 * np.exp(-np.euler_gamma)
+    with np.errstate(divide="ignore"):  # the logarithm of position 0
+        slow, fast = (np.clip(np.log(k / phi) / np.log(b), 0, 1) for phi in (alpha, start))
+    return (1 - slow) / 2 + 2 / np.pi * alpha * fast
 
 
 def score_parts(
