@@ -234,7 +234,7 @@ def damped_estimate(
 
     Examples
     --------
-    Half at position 0, and about a ninth less with every factor of ten.
+    Half at position 0; from position 1 on, 0.11 less with every factor of ten.
 
     >>> damped_estimate(np.array([0, 1, 10, 100, 1000])).round(3)
     array([0.5  , 0.376, 0.267, 0.158, 0.049])
