@@ -272,9 +272,10 @@ def score_parts(
 
     $$\begin{aligned}
     &\left(q \odot \mathrm{PE}_i\right) \left(k \odot \mathrm{PE}_j\right)^\top \\
-    &\quad = \sum_m \tfrac12 \left(C_m + S_m\right) \cos\,(j - i)\theta_m \\
-    &\qquad + \sum_m \tfrac12 \left(C_m - S_m\right) \cos\,(i + j)\theta_m \\
-    &S_m = q_{2m}\, k_{2m}, \quad C_m = q_{2m+1}\, k_{2m+1}
+    &\; = \sum_m \tfrac{C_m + S_m}{2} \cos\,(j - i)\theta_m \\
+    &\;\; + \sum_m \tfrac{C_m - S_m}{2} \cos\,(i + j)\theta_m \\
+    &S_m = q_{2m}\, k_{2m} \\
+    &C_m = q_{2m+1}\, k_{2m+1}
     \end{aligned}$$
 
     The first sum knows the offset alone, the second where the two stand.

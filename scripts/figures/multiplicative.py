@@ -174,7 +174,7 @@ def scores(say):
         x = 0.3 + 2.35 * panel
         heat(ax, E, x, y, cell)
         write(ax, x + SIDE / 2 * cell[0], y + SIDE * cell[1] + 0.3, title)
-        write(ax, x + SIDE * cell[0], y + SIDE * cell[1] + 0.1, "j", SMALL, MUTED, ha="right")
+        write(ax, x + SIDE * cell[0] - 0.06, y + SIDE * cell[1] + 0.13, "j", SMALL, MUTED)
         write(ax, x - 0.1, y + SIDE * cell[1] - 0.08, "i", SMALL, MUTED)
     fig.set_label(
         say(
