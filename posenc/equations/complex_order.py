@@ -90,14 +90,14 @@ def offset_factor(offset: np.ndarray | float, frequency: np.ndarray) -> np.ndarr
     r"""Numbers that move an embedding by an offset, wherever it stands.
 
     $$\begin{aligned}
-    &f(j, k + n) = f(j, k) \odot T_n \\
-    &T_n = e^{\mathrm{i}\,\omega_j n}
+    &f(j, k + s) = f(j, k) \odot T_s \\
+    &T_s = e^{\mathrm{i}\,\omega_j s}
     \end{aligned}$$
 
     Parameters
     ----------
     offset
-        Offsets $n$, real numbers of any shape, in tokens.
+        Offsets $s$, real numbers of any shape, in tokens.
     frequency
         Frequencies $\omega$ of shape `(..., D)`; the leading axes broadcast with `offset`.
 
@@ -292,7 +292,7 @@ def real_product(a: np.ndarray, b: np.ndarray) -> np.ndarray | np.float64:
 
     $$\langle a, b \rangle = \operatorname{Re} \sum_m \overline{a_m}\, b_m$$
 
-    The conjugate is what turns the *difference* of two phases into the cosine.
+    The conjugate makes phases subtract: what counts is the cosine of their difference.
 
     Parameters
     ----------
