@@ -238,7 +238,7 @@ def best_step(sequence: np.ndarray) -> tuple[complex, float]:
     if len(g) < 2:
         raise ValueError(f"sequence must have at least 2 entries, got {len(g)}")
     before, after = g[:-1], g[1:]
-    energy = np.vdot(before, before).real
+    energy = np.real(np.vdot(before, before))
     if not energy:
         raise ValueError("sequence must not be zero up to the last but one, got zeros")
     w = complex(np.vdot(before, after) / energy)
@@ -249,7 +249,7 @@ def real_view(z: np.ndarray, *, layout: str = "interleaved") -> np.ndarray:
     r"""Write complex vectors as real ones of twice the width.
 
     $$z \mapsto \left(\operatorname{Re} z_0,\, \operatorname{Im} z_0,\,
-    \operatorname{Re} z_1,\, \operatorname{Im} z_1,\, \dots\right)$$
+    \operatorname{Re} z_1,\, \dots\right)$$
 
     Parameters
     ----------
@@ -281,10 +281,10 @@ def real_view(z: np.ndarray, *, layout: str = "interleaved") -> np.ndarray:
     --------
     real_product : The inner product of two such vectors.
     """
-    complex_parts = _complex("z", z)
+    parts = _complex("z", z)
     interleaved = check_choice("layout", layout, ("interleaved", "halves")) == "interleaved"
-    parts = np.stack([complex_parts.real, complex_parts.imag], axis=-1 if interleaved else -2)
-    return parts.reshape(*complex_parts.shape[:-1], -1)
+    pairs = np.stack([np.real(parts), np.imag(parts)], axis=-1 if interleaved else -2)
+    return pairs.reshape(*parts.shape[:-1], -1)
 
 
 def real_product(a: np.ndarray, b: np.ndarray) -> np.ndarray | np.float64:
@@ -331,7 +331,7 @@ def real_product(a: np.ndarray, b: np.ndarray) -> np.ndarray | np.float64:
         np.broadcast_shapes(left.shape, right.shape)
     except ValueError:
         raise ValueError(f"a and b must broadcast, got {left.shape} and {right.shape}") from None
-    return (left.real * right.real + left.imag * right.imag).sum(axis=-1)
+    return np.real(left.conj() * right).sum(axis=-1)
 
 
 def _complex(name: str, value: np.ndarray | complex, ndim: int | None = None) -> np.ndarray:

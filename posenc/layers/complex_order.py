@@ -326,12 +326,16 @@ class _Clocks(nn.Module):
         self.frequency = nn.Parameter(start.repeat(rows, 1))
         self.phase = nn.Parameter(zeros) if phases else None
 
-    def forward(self, positions, dtype, ids=None):
+    def forward(
+        self, positions: torch.Tensor, dtype: torch.dtype, ids: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine of every clock; `ids` are the words whose clocks these are."""
-        shared = ids is None or len(self.frequency) == 1
-        omega = self.frequency[0] if shared else nn.functional.embedding(ids, self.frequency)
+        if ids is None or len(self.frequency) == 1:
+            omega = self.frequency[0]
+        else:
+            omega = nn.functional.embedding(ids, self.frequency)
         angle = positions.unsqueeze(-1) * omega.double()
-        if self.phase is not None:
+        if ids is not None and self.phase is not None:
             angle = angle + nn.functional.embedding(ids, self.phase)
         return angle.cos().to(dtype), angle.sin().to(dtype)
 

@@ -94,8 +94,8 @@ def steps(say):
     )
     verdicts = (
         say("一个因子", "one factor"),
-        say("因子随 k 转", "the factor turns with k"),
-        say("因子随 k 摆动", "the factor swings with k"),
+        say("因子随 k 转", "it turns with k"),
+        say("因子随 k 摆动", "it swings with k"),
     )
     rows = zip(steps_data(), formulas, verdicts, (C0, C1, C2), strict=True)
     for i, (ratios, formula, verdict, colour) in enumerate(rows):
@@ -131,8 +131,8 @@ def spirals(say):
     fig = style.figure(2.35)
     reaches = 1.5, 1.5, 5.5
     verdicts = (
-        say("有界，但渐渐消失", "bounded, but it fades"),
-        say("有界，长度不变", "bounded, of constant size"),
+        say("有界，但渐渐消失", "bounded, fading"),
+        say("有界，长度不变", "bounded, constant"),
         say("无界", "unbounded"),
     )
     rows = zip(sequences, MODULI, reaches, verdicts, (C2, C0, C1), strict=True)
