@@ -130,7 +130,7 @@ class ComplexOrder(PositionEncoding):
         check.positions("positions", positions, x)
         working = torch.promote_types(x.dtype, torch.float32)
         c, s = self.clocks(positions, working)
-        a, b = _split(x.to(working), self.layout)
+        a, b = _split(x, self.layout)
         return _join(a * c - b * s, a * s + b * c, self.layout).to(x.dtype)
 
     def forward(self, x: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
