@@ -89,19 +89,19 @@ def _tidy(html: str) -> str:
 
 
 def _key(item: tuple[str, bool], root: Path) -> str:
-    return hashlib.sha256(json.dumps([_version(root), *item]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([identity(root), *item]).encode()).hexdigest()[:32]
 
 
-def _version(root: Path) -> str:
+def identity(root: Path) -> str:
     """Everything but the formula that decides the HTML."""
     package = root / "node_modules/katex/package.json"
     if not package.is_file():
         raise FormulaError("KaTeX is missing: run `npm ci --ignore-scripts`")
-    return _version_of(package, package.stat().st_mtime_ns)
+    return _identity_of(package, package.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _version_of(package: Path, _modified: int) -> str:
+def _identity_of(package: Path, _modified: int) -> str:
     version = json.loads(package.read_text("utf-8"))["version"]
     return json.dumps([version, MACROS, TIDY, (HERE / "katex.mjs").read_text("utf-8")])
 
