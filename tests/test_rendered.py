@@ -86,7 +86,8 @@ def test_a_renamed_chapter_shows_on_every_page(small, tmp_path):
     trees.build(root, tmp_path / "site")
     for path in (tmp_path / "site").rglob("index.html"):
         text = path.read_text("utf-8").partition("<article")[0]
-        assert not re.search(r">\s*(?:为什么需要位置|Why position)\s*<", text), path
+        if path.parent.name not in ("site", "en"):  # the home pages have headings of that name
+            assert not re.search(r">\s*(?:为什么需要位置|Why position)\s*<", text), path
         assert ("Why place" if 'lang="en"' in text else "位置的理由") in text, path
 
 
