@@ -88,7 +88,7 @@ def test_a_renamed_chapter_shows_on_every_page(small, tmp_path):
         text = path.read_text("utf-8").partition("<article")[0]
         if path.parent.name not in ("site", "en"):  # the home pages have headings of that name
             assert not re.search(r">\s*(?:为什么需要位置|Why position)\s*<", text), path
-        assert ("Why place" if 'lang="en"' in text else "位置的理由") in text, path
+        assert ("Why place" if '<html lang="en"' in text else "位置的理由") in text, path
 
 
 def test_a_page_that_gave_a_warning_gives_it_again(small, tmp_path):
