@@ -46,7 +46,7 @@ def evidence(root: Path) -> list[Path]:
 
 
 def _run(root: Path, tests: list[Path]) -> dict[str, dict]:
-    out = root / ".cache/claims/run.json"
+    out = root / f".cache/claims/run.{os.getpid()}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.unlink(missing_ok=True)
     print("INFO    -  Measuring the claims", file=sys.stderr)
@@ -61,7 +61,9 @@ def _run(root: Path, tests: list[Path]) -> dict[str, dict]:
     print(f"INFO    -  Claims measured in {spent:.1f} s of CPU (reported apart)", file=sys.stderr)
     if not out.exists() or run.returncode not in (0, 1):
         raise ValueError(f"the claims could not run:\n{run.stdout[-3000:]}{run.stderr[-1000:]}")
-    return json.loads(out.read_text("utf-8"))
+    claims = json.loads(out.read_text("utf-8"))
+    out.unlink()
+    return claims
 
 
 def _cpu_of_children() -> float:

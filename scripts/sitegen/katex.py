@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -127,6 +128,6 @@ def _save(known: dict[str, str], root: Path) -> None:
     """Write a whole file beside the old one, then swap: a killed build leaves no half cache."""
     path = _cache(root)
     path.parent.mkdir(exist_ok=True)
-    half = path.with_suffix(".part")
+    half = path.with_suffix(f".{os.getpid()}")
     half.write_text(json.dumps(known, ensure_ascii=False), "utf-8")
     half.replace(path)
