@@ -30,6 +30,7 @@ HEAVY = re.compile(
     r'|<div class="[^"]*\bhighlight".+?</pre></div>',
     re.DOTALL,
 )
+TITLE = re.compile(r"(?m)^# .*\n")
 FOLD = '<pe-fold data-search-exclude="true">{}</pe-fold>'
 FOLDED = re.compile(r"<pe-fold[^>]*>(\d+)</pe-fold>")
 ROLES = {
@@ -39,6 +40,7 @@ ROLES = {
         "api": "接口",
         "code": "代码",
         "source": "源代码",
+        "notes": "原笔记第 {} 节",
         "of": "{} / {} 条",
         "formula": "公式",
         "reference": "文档",
@@ -50,6 +52,7 @@ ROLES = {
         "api": "API",
         "code": "Code",
         "source": "source",
+        "notes": "Notes, section {}",
         "of": "{} of {}",
         "formula": "formula",
         "reference": "reference",
@@ -224,8 +227,11 @@ class Site:
         return f"{fence}\n\n{_slot('runnable', name)}\n\n{links.replace('<p ', '<p markdown ')}"
 
     def expand(self, markdown: str, url: str, where: str) -> str:
-        """The page's Markdown with its directives carried out."""
-        return directives.expand(markdown, self.makers(markdown, url), where)
+        """The page's Markdown with its directives carried out, and its place in the notes."""
+        expanded = directives.expand(markdown, self.makers(markdown, url), where)
+        number = coverage.notes_section(where.removesuffix(".md"), self.root)
+        line = f"\n[{self.say['notes'].format(number)}](coverage.md)\n{{ .pe-notes }}\n"
+        return TITLE.sub(lambda m: m[0] + line, expanded, count=1) if number else expanded
 
     # HTML
 
