@@ -7,8 +7,9 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -61,6 +62,8 @@ const rules = "transition: none !important; animation: none !important";
 still.replaceSync(`*, ::before, ::after { ${rules} }`);
 document.adoptedStyleSheets = [still];
 """  # not a style element: the policy forbids those
+PLAIN = ("em", "strong")  # test_browser_pages.py: they have the colours of the text around them
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source"}
 missing: set[str] = set()
 
 
@@ -200,29 +203,114 @@ class Visit:
     too_wide: list[int] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     shift: float = 0.0
+    schemes: list[tuple[int, str]] = field(default_factory=list)
 
 
-def visit(browser: Browser, base: str, path: str, planted: str = "") -> Visit:
-    """Read a page on a desk, light then dark, and on a phone, dark then light."""
+WIDTHS = {1280: (1280, 768), 320: (320, 375)}  # where a page is loaded, what else it must fit
+Eyes = dict[int, Watched]
+
+
+@contextmanager
+def eyes(browser: Browser, base: str, planted: str = "", **options) -> Iterator[Eyes]:
+    """A reader at a desk and one with a phone, who go from page to page.
+
+    Requests that are watched are never answered from the browser's cache: each visit is a first.
+    """
+    with ExitStack() as stack:
+        found = {
+            width: stack.enter_context(watched(browser, base, width, planted, **options))
+            for width in WIDTHS
+        }
+        for watch in found.values():
+            watch.page.add_init_script(SHIFTS + "localStorage.clear();")  # no chosen scheme
+        yield found
+
+
+def visit(eyes: Eyes, path: str, first: str = "light", both: bool = True) -> Visit:
+    """Read a page on a desk in the scheme `first` and on a phone in the other; or in both each."""
     seen = Visit()
-    shifts = []
-    for scheme, widths in (("light", (1280, 768)), ("dark", (320, 375))):
-        with watched(browser, base, widths[0], planted, color_scheme=scheme) as watch:
-            watch.page.add_init_script(SHIFTS)
-            page = watch.open(path)
-            shifts.append(page.evaluate("window.shifts"))
-            seen.too_wide += [w for w in widths if wider_than(page, w)]
-            page.set_viewport_size({"width": widths[0], "height": 900})
-            page.evaluate(STILL)
-            page.evaluate(THIN)
-            page.evaluate(AXE.read_text("utf-8"))
-            seen.violations += violations(page, f"{scheme}, {widths[0]} px")
-            seen.violations += violations(page, f"{swap(page)}, {widths[0]} px")
-            seen.said += watch.said
-            seen.failed += watch.failed
-            seen.foreign += watch.foreign
-    seen.shift = max(shifts)
+    schemes = {1280: first, 320: "dark" if first == "light" else "light"}
+    for width, watch in eyes.items():
+        watch.said, watch.failed, watch.foreign = seen.said, seen.failed, seen.foreign
+        page = watch.page
+        page.set_viewport_size({"width": width, "height": 900 if width > 600 else 812})
+        page.emulate_media(color_scheme=schemes[width])
+        watch.open(path)
+        seen.shift = max(seen.shift, page.evaluate("window.shifts"))
+        seen.too_wide += [w for w in WIDTHS[width] if wider_than(page, w)]
+        page.set_viewport_size({"width": width, "height": 900})
+        for script in (STILL, THIN, AXE.read_text("utf-8")):
+            page.evaluate(script)
+        seen.schemes.append((width, scheme(page)))
+        seen.violations += violations(page, f"{scheme(page)}, {width} px")
+        if both:
+            seen.schemes.append((width, swap(page)))
+            seen.violations += violations(page, f"{scheme(page)}, {width} px")
     return seen
+
+
+def visit_all(eyes: Eyes, site: Path, found: list[str]) -> dict[str, Visit]:
+    """Visit pages in both languages; what looks alike in both shares the four states.
+
+    Colours belong to tags, classes and styles. Where both languages hold the same of them, each in
+    the same ancestors, one language shows them on a bright desk and a dark phone, the other on a
+    dark desk and a bright phone; every other page is read in all four states. All rules but those
+    of colours find the same in both schemes, so that either language is held to them.
+    """
+    alike = {path for path in found if looks(site, path) == looks(site, twin(path))}
+    return {
+        path: visit(eyes, path, "dark" if path.startswith("en/") else "light", path not in alike)
+        for path in found
+    }
+
+
+def twin(path: str) -> str:
+    """The address of a page in the other language."""
+    return path.removeprefix("en/") if path.startswith("en/") else f"en/{path}"
+
+
+def looks(site: Path, path: str) -> set[str]:
+    """The elements of a page, each with its ancestors: what rules of style can tell apart."""
+    file = site / (path if path.endswith(".html") else f"{path}index.html")
+    text = re.sub(r"(?s)(?<=<pe-math)(.*?>).*?(?=</pe-math>)", _coloured, file.read_text("utf-8"))
+    parser = _Looks()
+    parser.feed(text.partition("<body")[2])
+    return parser.found
+
+
+def _coloured(match: re.Match) -> str:
+    """The classes of a formula that set a colour; the rest takes that of the text around it."""
+    return match[1] + "".join(sorted(set(re.findall(r"pe-t[abc]", match[0]))))
+
+
+class _Looks(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: list[tuple[str, str]] = []
+        self.found: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        known = dict(attrs)
+        classes = " ".join(sorted((known.get("class") or "").split()))
+        marks = [tag, classes, known.get("style") or "", str("hidden" in known)]
+        mark = "" if tag in PLAIN and not any(marks[1:3]) else "|".join(marks)
+        self.at.append((tag, mark))
+        self.found.add(">".join(filter(None, (mark for _, mark in self.at))))
+        if tag in VOID:
+            self.at.pop()
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while tag in (name for name, _ in self.at) and self.at.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self.at and self.at[-1][0] == "style":
+            self.found.add(data)
 
 
 def shift(browser: Browser, base: str, path: str, width: int, planted: str = "") -> float:

@@ -56,6 +56,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of one section, built strictly into its folder site; to be copied, not changed."""
+    import trees
+
+    root = tmp_path_factory.mktemp("small")
+    trees.copy_small(root)
+    trees.build(root, root / "site")
+    return root
+
+
+@pytest.fixture(scope="session")
 def base(built: Path) -> Iterator[str]:
     """Address of the built site, served."""
     from browser import served

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from scripts.sitegen import coverage
+from scripts.sitegen.site import Site
 from scripts.sitegen.tree import LANGUAGES, ROOT, keys
 
 NAV = "nav:\n  - index.md\n  - Why:\n      - k.md\n  - Reference:\n      - terms.md\n"
@@ -128,3 +129,40 @@ def test_both_languages_list_the_same():
     zh, en = (coverage.table(language, ROOT) for language in LANGUAGES)
     assert zh.count("|") == en.count("|")
     assert zh.count(".md#") == en.count(".md#") > 0
+
+
+@pytest.mark.parametrize(
+    ("key", "number"),
+    [
+        ("attention", "1"),
+        ("collision", "2.1"),
+        ("sinusoidal", "2.1.1"),
+        ("kernel", "2.1.1"),
+        ("sinusoidal_2d", "2.1.1"),
+        ("learned", "2.1.2"),
+        ("rope", "2.1.3"),
+        ("rope_axes", "2.1.3"),
+        ("floater", "2.1.4"),
+        ("multiplicative", "2.1.5"),
+        ("relative", "2.2"),
+        ("urpe", "2.2.5"),
+        ("complex_order", "2.3.1"),
+        ("length", ""),
+        ("index", ""),
+    ],
+)
+def test_a_key_has_the_number_of_the_section_of_the_notes(key, number):
+    assert coverage.notes_section(key) == number
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("zh", "原笔记第 1 节"), ("en", "Notes, section 1")]
+)
+def test_a_page_names_the_section_of_the_notes_below_its_title(language, words):
+    site = Site(ROOT, language, "https://a.example/")
+    lines = site.expand(
+        "# T {#t}\n\nText.\n\n# U {#u}\n", "attention/", "attention.md"
+    ).splitlines()
+    assert lines[:3] == ["# T {#t}", "", f"[{words}](coverage.md)"]
+    assert "\n".join(lines).count(words) == 1
+    assert words not in site.expand("# T {#t}\n", "terms/", "terms.md")

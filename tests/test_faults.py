@@ -118,11 +118,16 @@ FAULTS = {
 }
 
 
-@pytest.mark.usefixtures("built")
+def test_the_tree_without_faults_passes(small):
+    run = trees.run_module(small, *checked_by("tests/test_parity.py", "docs/en/attention.md"))
+    assert run.returncode == 0, run.stdout
+    assert (small / "site/en/attention/index.html").exists(), "it was built strictly"
+
+
 @pytest.mark.parametrize("kind", FAULTS)
-def test_is_found(kind, tmp_path):
+def test_is_found(kind, small, tmp_path):
     fault = FAULTS[kind]
-    trees.copy(tmp_path)
+    trees.copy_tree(small, tmp_path)
     victim = tmp_path / fault.path
     text = victim.read_text("utf-8")
     planted = re.sub(fault.old, fault.new, text, count=1)

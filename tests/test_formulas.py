@@ -192,9 +192,9 @@ def test_a_cut_cache_is_made_anew(project):
 def test_new_macros_make_the_cache_stale(project, monkeypatch):
     before = formulas.render([(r"\ta{x}", False)], project)
     monkeypatch.setattr(katex, "MACROS", katex.MACROS | {r"\ta": r"\htmlClass{pe-tb}{#1}"})
-    katex._version_of.cache_clear()
+    katex._identity_of.cache_clear()
     after = formulas.render([(r"\ta{x}", False)], project)
-    katex._version_of.cache_clear()
+    katex._identity_of.cache_clear()
     assert "pe-ta" in before[0]
     assert "pe-tb" in after[0]
 

@@ -96,13 +96,13 @@ def test_what_the_index_need_not_read_is_folded_and_comes_back():
         '<div class="language-python highlight"><pre><span></span><code>four()</code></pre></div>'
         '<div class="arithmatex">\\[ a + b \\tag{1.1} \\]</div>'
     )
-    folded = site.content(html, "page/", "page.md")
+    folded, parts = site.content(html, "page.md")
     assert "katex" not in folded
     assert "three" not in folded
     assert "four" not in folded
     assert 'id="eq-1.1"' in folded
     stripped = folded.replace(' data-search-exclude="true"', "")  # as the search plugin does
-    whole = site.unfolded(stripped, "page/")
+    whole = site.unfolded(stripped, parts)
     assert "pe-fold" not in whole
     assert whole.count("</pe-math>") == 2
     assert '<svg class="pe-drawing"><text>three</text></svg>' in whole

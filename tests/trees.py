@@ -1,6 +1,7 @@
 """Copies of the project's tree, and builds of them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import pytest
 
 from scripts.sitegen.tree import ROOT
 
+KEPT = ("index", "attention", "notation", "terms", "ledger", "coverage", "benchmarks")
+CHECKS = ("attention", "parity", "terms")
+ELSEWHERE = re.compile(rf"at: \[(?:.*[ ,\[])?(?!(?:{'|'.join(KEPT)})#)[\w/]+#")
 COPIED = (
     *(".cache", "conftest.py", "docs", "mkdocs.en.yml", "mkdocs.yml", "package-lock.json"),
     *("package.json", "posenc", "pyproject.toml", "README.md", "scripts", "tests"),
@@ -32,6 +36,57 @@ def copy(target: Path) -> None:
         elif source.exists():
             shutil.copy(source, target / name)
     (target / "node_modules").symlink_to(ROOT / "node_modules")
+
+
+def copy_small(target: Path) -> None:
+    """Copy what a site of one section is built from; it costs the same however many there are."""
+    copy(target)
+    config = target / "mkdocs.yml"
+    pages = [*(f"{name}.md" for name in KEPT), "api/attention.md"]
+    config.write_text(_only(pages, config.read_text("utf-8")), "utf-8")
+    for name, kept in (
+        *(("docs/zh", KEPT), ("docs/en", KEPT), ("docs/notebooks", ())),
+        ("scripts/figures", ("__init__", "attention", "home")),
+    ):
+        for path in (target / name).iterdir():
+            if path.stem not in kept:
+                path.unlink()
+    for path in (target / "tests").glob("test_*.py"):
+        if path.stem.removeprefix("test_") not in CHECKS:
+            path.unlink()
+    audit = target / "docs/coverage.yml"
+    items = audit.read_text("utf-8").splitlines()
+    audit.write_text("\n".join(line for line in items if not ELSEWHERE.search(line)), "utf-8")
+    for path in target.glob("docs/??/*.md"):
+        path.write_text(_home(path.read_text("utf-8")), "utf-8")
+
+
+def _only(pages: list[str], config: str) -> str:
+    """The configuration with a nav of these pages alone, and no empty chapter."""
+    kept = [
+        line
+        for line in config.splitlines()
+        if not (entry := re.fullmatch(r" +- (\S+\.md)", line)) or entry[1] in pages
+    ]
+    chapter = re.compile(r"  - \S+:")
+    return "\n".join(
+        line
+        for line, after in zip(kept, [*kept[1:], ""], strict=True)
+        if not (chapter.fullmatch(line) and not after.startswith("      - "))
+    )
+
+
+def _home(text: str) -> str:
+    """The page with its links to pages that were left out leading home."""
+    pages = rf"\]\((?!(?:{'|'.join(KEPT)}|api/attention)\.md)[\w/]+\.(?:md|ipynb)(?:#[\w.-]+)?\)"
+    objects = r"\]\[posenc\.\w+\.(?!attention\b)\w+\.[\w.]+\]"
+    return re.sub(f"{pages}|{objects}", "](index.md)", text)
+
+
+def copy_tree(root: Path, target: Path) -> None:
+    """Copy a copy, without the site that was built in it."""
+    leave = shutil.ignore_patterns("__pycache__", "site")
+    shutil.copytree(root, target, ignore=leave, symlinks=True, dirs_exist_ok=True)
 
 
 def build(root: Path, target: Path) -> None:

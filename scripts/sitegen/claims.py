@@ -1,6 +1,7 @@
 """Claims: measured by their tests, cached by content, shown as badges and as the ledger."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -45,7 +46,7 @@ def evidence(root: Path) -> list[Path]:
 
 
 def _run(root: Path, tests: list[Path]) -> dict[str, dict]:
-    out = root / ".cache/claims/run.json"
+    out = root / f".cache/claims/run.{os.getpid()}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.unlink(missing_ok=True)
     print("INFO    -  Measuring the claims", file=sys.stderr)
@@ -60,7 +61,9 @@ def _run(root: Path, tests: list[Path]) -> dict[str, dict]:
     print(f"INFO    -  Claims measured in {spent:.1f} s of CPU (reported apart)", file=sys.stderr)
     if not out.exists() or run.returncode not in (0, 1):
         raise ValueError(f"the claims could not run:\n{run.stdout[-3000:]}{run.stderr[-1000:]}")
-    return json.loads(out.read_text("utf-8"))
+    claims = json.loads(out.read_text("utf-8"))
+    out.unlink()
+    return claims
 
 
 def _cpu_of_children() -> float:
@@ -108,11 +111,16 @@ def places(root: Path, claims: dict[str, dict]) -> dict[str, tuple[str, int]]:
     """File and line of the test of every claim."""
     found = {}
     for path in sorted({c["test"].partition("::")[0] for c in claims.values()}):
-        for node in ast.parse((root / path).read_text("utf-8")).body:
-            if isinstance(node, ast.FunctionDef):
-                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                found[f"{path}::{node.name}"] = path, first
+        for name, line in _functions((root / path).read_text("utf-8")):
+            found[f"{path}::{name}"] = path, line
     return found
+
+
+@functools.lru_cache(maxsize=128)
+def _functions(source: str) -> list[tuple[str, int]]:
+    """The functions of a file, and the lines that they start on, decorators included."""
+    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return [(n.name, min([n.lineno, *(d.lineno for d in n.decorator_list)])) for n in nodes]
 
 
 def badge(claim_id: str, result: dict, statement: str, href: str) -> str:

@@ -1,5 +1,6 @@
 """Where the site answers each item of the two notes that it grew from: docs/coverage.yml."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,12 +40,26 @@ WORDS = {
 VERDICTS = (
     "OK", "CONV", "WRONG", "AMBIG", "GARBLED", "UNPROVED", "LOST", "RECOVERED", "DATED", "NONE",
 )  # fmt: skip
+NUMBERED = re.compile(r"N2\.(\d+)\.")
+BESIDE = {"rope_axes": "rope"}  # what the notes treat in the section of another key
 Anchors = dict[str, dict[str, set[str]]]
 
 
 def load(root: Path = ROOT) -> dict[str, dict[str, dict]]:
     """The audit: for each kind of item, each item's section, verdict and anchors."""
     return read_yaml(root / "docs/coverage.yml")
+
+
+def notes_section(key: str, root: Path = ROOT) -> str:
+    """The number of the notes' section that a key answers, such as 2.1.3; empty if none.
+
+    It is in the audit's names of items: N2.213.F1 stands in section 2.1.3 of the second note.
+    """
+    key = BESIDE.get(key, key)
+    for name, item in load(root)["keys"].items():
+        if item["section"] == key and (match := NUMBERED.match(name)):
+            return ".".join(match[1])
+    return ""
 
 
 def anchors(root: Path = ROOT) -> Anchors:

@@ -10,12 +10,21 @@ import re
 from pathlib import Path
 
 from scripts.sitegen.fences import FENCE
-from scripts.sitegen.katex import FormulaError, katex_assets, katex_css, node, render, warm
+from scripts.sitegen.katex import (
+    FormulaError,
+    identity,
+    katex_assets,
+    katex_css,
+    node,
+    render,
+    warm,
+)
 from scripts.sitegen.pages import DISPLAY, FORMULA
 
 __all__ = [
     "FormulaError",
     "formulas_to_html",
+    "identity",
     "katex_assets",
     "katex_css",
     "node",

@@ -15,11 +15,11 @@ from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.plugins import event_priority  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
 
-from scripts.sitegen import assets, markup, serving  # noqa: E402
+from scripts.sitegen import assets, markup, rendered, serving  # noqa: E402
 from scripts.sitegen.site import Site  # noqa: E402
 
 log = logging.getLogger("mkdocs.posenc")
-state: dict = {"whole": None, "source": None}
+state: dict = {"whole": None, "source": None, "folds": {}}
 
 
 def on_startup(command, dirty):
@@ -67,11 +67,15 @@ def on_files(files, config):
         files.append(File.generated(config, path, content=text))
     for path, content in (_reporting(site.downloads) | assets.assets(ROOT)).items():
         files.append(File.generated(config, path, content=content))
+    state["folds"] = {}
+    state["store"] = rendered.Store(ROOT, config, files)
     return files
 
 
 def on_env(env, config, files):
     _cache_templates(env)
+    if not _is_kept("whole"):
+        rendered.keep_entries(config.plugins["material/search"].search_index, state["store"])
 
 
 def _cache_templates(env):
@@ -85,19 +89,21 @@ def _cache_templates(env):
 @event_priority(100)
 def on_page_markdown(markdown, page, config, files):
     site = state["site"]
-    if page.url.startswith("source/"):
-        return markdown
-    return _reporting(site.expand, markdown, page.url, page.file.src_uri)
+    if not page.url.startswith("source/"):
+        markdown = _reporting(site.expand, markdown, page.url, page.file.src_uri)
 
+    def shown(text):
+        return _reporting(site.shown, text)
 
-def on_page_content(html, page, config, files):
-    html = _reporting(state["site"].content, html, page.url, page.file.src_uri)
-    page.present_anchor_ids = {*(page.present_anchor_ids or ()), *markup.ids(html)}
-    return html
+    def finish(html):
+        return _reporting(site.content, html, page.file.src_uri)
+
+    rendered.keep_page(page, state["store"], config.plugins, shown, finish, state["folds"])
+    return markdown
 
 
 def on_post_page(output, page, config):
-    output = state["site"].unfolded(output, page.url)
+    output = state["site"].unfolded(output, state["folds"].get(page.url, []))
     return markup.mended(output, page.url, config.theme["language"])
 
 

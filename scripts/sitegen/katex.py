@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -89,19 +90,19 @@ def _tidy(html: str) -> str:
 
 
 def _key(item: tuple[str, bool], root: Path) -> str:
-    return hashlib.sha256(json.dumps([_version(root), *item]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([identity(root), *item]).encode()).hexdigest()[:32]
 
 
-def _version(root: Path) -> str:
+def identity(root: Path) -> str:
     """Everything but the formula that decides the HTML."""
     package = root / "node_modules/katex/package.json"
     if not package.is_file():
         raise FormulaError("KaTeX is missing: run `npm ci --ignore-scripts`")
-    return _version_of(package, package.stat().st_mtime_ns)
+    return _identity_of(package, package.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _version_of(package: Path, _modified: int) -> str:
+def _identity_of(package: Path, _modified: int) -> str:
     version = json.loads(package.read_text("utf-8"))["version"]
     return json.dumps([version, MACROS, TIDY, (HERE / "katex.mjs").read_text("utf-8")])
 
@@ -127,6 +128,6 @@ def _save(known: dict[str, str], root: Path) -> None:
     """Write a whole file beside the old one, then swap: a killed build leaves no half cache."""
     path = _cache(root)
     path.parent.mkdir(exist_ok=True)
-    half = path.with_suffix(".part")
+    half = path.with_suffix(f".{os.getpid()}")
     half.write_text(json.dumps(known, ensure_ascii=False), "utf-8")
     half.replace(path)

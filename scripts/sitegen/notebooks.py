@@ -24,6 +24,7 @@ from scripts.sitegen import style
 from scripts.sitegen.tree import LANGUAGES, ROOT, closure, files, fingerprint, store
 
 MACHINERY = ("scripts/sitegen/notebooks.py", "scripts/sitegen/style.py", "scripts/sitegen/svg.py")
+DRAWING = ("matplotlib", "numpy", "zhplot")
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 MARKER = re.compile(r"^# %%", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
@@ -118,6 +119,13 @@ def ipynb(path: Path, language: str, root: Path = ROOT, page_url: str = "") -> b
     return (nbformat.writes(node) + "\n").encode()
 
 
+def identity(path: Path, root: Path) -> str:
+    """Digest of everything that decides what `markdown` and `ipynb` return, but the address."""
+    versions = (f"{name} {version(name)}" for name in ("jupytext", "nbformat", *DRAWING))
+    used = {path, *closure(root, path), *files(root, *MACHINERY, "scripts/sitegen/tree.py")}
+    return fingerprint(root, sorted(used), *versions)
+
+
 def _paired(path: Path) -> list[NotebookNode]:
     """Cells of the script; refuses a Markdown cell without partner."""
     cells = _cells(path)
@@ -159,7 +167,7 @@ def _tidy(cell: NotebookNode, number: int, language: str) -> NotebookNode:
 def _outputs(path: Path, root: Path) -> list[list[list[str]]]:
     """Outputs of every code cell, as pairs of kind and text, from the cache or from a run."""
     sources = [cell.source for cell in _paired(path) if cell.cell_type == "code"]
-    versions = (version(name) for name in ("matplotlib", "numpy", "zhplot"))
+    versions = (version(name) for name in DRAWING)
     used = {*closure(root, path), *files(root, *MACHINERY)} - {path}
     key = fingerprint(root, sorted(used), *versions, *sources)
     kept = root / ".cache/notebooks" / f"{path.stem}.{key[:16]}.json"

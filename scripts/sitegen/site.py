@@ -1,7 +1,8 @@
 """One language of the site: what each directive becomes, and which pages are generated."""
 
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 
@@ -29,6 +30,7 @@ HEAVY = re.compile(
     r'|<div class="[^"]*\bhighlight".+?</pre></div>',
     re.DOTALL,
 )
+TITLE = re.compile(r"(?m)^# .*\n")
 FOLD = '<pe-fold data-search-exclude="true">{}</pe-fold>'
 FOLDED = re.compile(r"<pe-fold[^>]*>(\d+)</pe-fold>")
 ROLES = {
@@ -38,6 +40,7 @@ ROLES = {
         "api": "接口",
         "code": "代码",
         "source": "源代码",
+        "notes": "原笔记第 {} 节",
         "of": "{} / {} 条",
         "formula": "公式",
         "reference": "文档",
@@ -49,6 +52,7 @@ ROLES = {
         "api": "API",
         "code": "Code",
         "source": "source",
+        "notes": "Notes, section {}",
         "of": "{} of {}",
         "formula": "formula",
         "reference": "reference",
@@ -61,13 +65,18 @@ def _slot(kind: str, name: str) -> str:
     return f'<div class="pe-slot" data-kind="{kind}" data-name="{name}"></div>'
 
 
+@lru_cache(maxsize=1024)
+def _runnable(name: str, _code: str) -> str:
+    """The copy of an object, made again only if any code of the package is another."""
+    return snippets.runnable(name)
+
+
 class Site:
     """Everything that one build of one language needs to know; read once per build."""
 
     def __init__(self, root: Path, language: str, address: str) -> None:
         self.root, self.language, self.address = root, language, address
         self.say = ROLES[language]
-        self.folds: dict[str, list[str]] = {}
 
     @cached_property
     def claims(self) -> dict[str, dict]:
@@ -84,6 +93,10 @@ class Site:
     @cached_property
     def references(self) -> dict[str, dict]:
         return references.load(self.root)
+
+    @cached_property
+    def code_now(self) -> str:
+        return tree.fingerprint(self.root, tree.files(self.root, "posenc/**/*.py"))
 
     @cached_property
     def svgs(self) -> dict[tuple[str, str], str]:
@@ -119,18 +132,25 @@ class Site:
     def downloads(self) -> dict[str, bytes]:
         """Files that pages offer for download, by path in the site."""
         return {
-            f"notebooks/{key}.ipynb": notebooks.ipynb(
-                self.notebook_path(key), self.language, self.root, f"{self.address}notebooks/{key}/"
-            )
+            f"notebooks/{key}.ipynb": self._woven(key, "ipynb").encode()
             for key in tree.notebooks(self.root)
         }
 
-    def notebook_path(self, key: str) -> Path:
-        return self.root / f"docs/notebooks/{key}.py"
-
     def notebook(self, key: str) -> str:
-        text = notebooks.markdown(self.notebook_path(key), self.language, self.root)
-        return f"{text}\n\n[{self.say['ipynb']}]({key}.ipynb)\n"
+        return f"{self._woven(key, 'md')}\n\n[{self.say['ipynb']}]({key}.ipynb)\n"
+
+    def _woven(self, key: str, kind: str) -> str:
+        """The page or the download of a notebook, kept by all that decides it."""
+        path, address = self.root / f"docs/notebooks/{key}.py", f"{self.address}notebooks/{key}/"
+        own = sha256(f"{address} {notebooks.identity(path, self.root)}".encode()).hexdigest()[:24]
+        file = self.root / f".cache/notebooks/{key}.{self.language}.{own}.{kind}"
+        if not file.exists():
+            if kind == "md":
+                text = notebooks.markdown(path, self.language, self.root)
+            else:
+                text = notebooks.ipynb(path, self.language, self.root, address).decode()
+            tree.store(file, text, f"{key}.{self.language}.*.{kind}")
+        return file.read_text("utf-8")
 
     def api(self, key: str) -> str:
         """The API page of a key: every public object once, with its source."""
@@ -207,38 +227,45 @@ class Site:
         return f"{fence}\n\n{_slot('runnable', name)}\n\n{links.replace('<p ', '<p markdown ')}"
 
     def expand(self, markdown: str, url: str, where: str) -> str:
-        """The page's Markdown with its directives carried out."""
-        return directives.expand(markdown, self.makers(markdown, url), where)
+        """The page's Markdown with its directives carried out, and its place in the notes."""
+        expanded = directives.expand(markdown, self.makers(markdown, url), where)
+        number = coverage.notes_section(where.removesuffix(".md"), self.root)
+        line = f"\n[{self.say['notes'].format(number)}](coverage.md)\n{{ .pe-notes }}\n"
+        return TITLE.sub(lambda m: m[0] + line, expanded, count=1) if number else expanded
 
     # HTML
 
-    def content(self, html: str, url: str, where: str) -> str:
-        """Fill the slots of a page's HTML, typeset its formulas, and fold both away.
+    def shown(self, markdown: str) -> list[str]:
+        """All that `content` will put into a page, beside its Markdown."""
+        slots = dict.fromkeys(match.groups() for match in SLOT.finditer(markdown))
+        return [formulas.identity(self.root), *(self._filling(*slot) for slot in slots)]
+
+    def content(self, html: str, where: str) -> tuple[str, list[str]]:
+        """A page's HTML, its slots filled and formulas typeset, and what was folded away of it.
 
         What is folded comes back in `unfolded`, after the search index was made, which skips
         formulas and figures, but would read them first; code would only bury its prose.
         """
         label = self.say["formula"]
-        html = formulas.formulas_to_html(SLOT.sub(self._fill, html), self.root, where, label)
-        parts = self.folds[url] = []
+        html = SLOT.sub(lambda match: self._filling(*match.groups()), html)
+        html = formulas.formulas_to_html(html, self.root, where, label)
+        parts: list[str] = []
 
         def fold(match: re.Match) -> str:
             parts.append(match["inner"] or match[0])
             token = FOLD.format(len(parts) - 1)
             return f"{match['open']}{token}</pe-math>" if match["inner"] else token
 
-        return HEAVY.sub(fold, html)
+        return HEAVY.sub(fold, html), parts
 
-    def unfolded(self, html: str, url: str) -> str:
+    def unfolded(self, html: str, parts: list[str]) -> str:
         """The page's HTML with everything back in its place."""
-        parts = self.folds.get(url, [])
         return FOLDED.sub(lambda match: parts[int(match[1])], html)
 
-    def _fill(self, match: re.Match) -> str:
-        kind, name = match.groups()
+    def _filling(self, kind: str, name: str) -> str:
         if kind == "figure":
             return self.svgs[name, self.language]
-        text = escape(snippets.runnable(name), quote=False)
+        text = escape(_runnable(name, self.code_now), quote=False)
         attributes = f'class="pe-runnable" data-name="{name}" data-search-exclude="true" hidden'
         return f"<pre {attributes}>{text}</pre>"
 

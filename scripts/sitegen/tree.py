@@ -92,7 +92,8 @@ def store(path: Path, text: str, older: str) -> None:
     """Write a cache file whole or not at all, in place of the `older` ones beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(older):
-        old.unlink(missing_ok=True)
+        if old != path:  # another process may be reading that
+            old.unlink(missing_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(text, "utf-8")
     partial.replace(path)
