@@ -401,6 +401,7 @@ VALUE_ERRORS = {
     "x must have shape (batch, n >= 1, 4), got (2, 3, 2)": lambda: door(X[..., :2]),
     "positions must have shape (3,) or (2, 3), got (4,)": lambda: door(X, torch.arange(4)),
     "positions must be on device cpu, got meta": lambda: door(X, torch.arange(3, device="meta")),
+    "x must be on device cpu, got meta": lambda: door(X.to("meta")),
     "ids must have shape (batch, n >= 1), got (3,)": lambda: embed(IDS[0]),
     "ids must have shape (batch, n >= 1), got (2, 0)": lambda: embed(IDS[:, :0]),
     "ids must be on device cpu, got meta": lambda: embed(IDS.to("meta")),

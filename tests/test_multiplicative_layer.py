@@ -305,6 +305,7 @@ CONSTRUCTORS = {
     "x must have at most 3 tokens if there are no positions, got 4": lambda: BOTH[0](
         torch.zeros(1, 4, 4)
     ),
+    "x must be on device cpu, got meta": lambda: BOTH[0](X.to("meta")),
 }
 
 

@@ -95,10 +95,10 @@ def factors(
 ) -> np.ndarray:
     r"""Factors made of the sinusoidal encoding: a multiple of it around a centre.
 
-    $$p_k = c + \gamma\, \mathrm{PE}_k$$
+    $$p_k = c + \eta\, \mathrm{PE}_k$$
 
-    With the defaults $c = 0$ and $\gamma = 1$ it is the sinusoid itself. All factors lie between
-    $c - |\gamma|$ and $c + |\gamma|$, so that none is zero if $|\gamma| < |c|$.
+    With the defaults $c = 0$ and $\eta = 1$ it is the sinusoid itself. All factors lie between
+    $c - |\eta|$ and $c + |\eta|$, so that none is zero if $|\eta| < |c|$.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def factors(
     centre
         Centre $c$, a real number.
     gain
-        Gain $\gamma$, a real number.
+        Gain $\eta$, a real number.
     layout
         `"interleaved"` or `"halves"`, see `posenc.equations.sinusoidal.sinusoidal`.
 

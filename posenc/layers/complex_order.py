@@ -126,7 +126,7 @@ class ComplexOrder(PositionEncoding):
             ...
         TypeError: positions must be int64 or int32, got torch.float32
         """
-        check.tokens("x", x, self.d_model)
+        check.tokens("x", x, self.d_model, self.clocks.frequency)
         check.positions("positions", positions, x)
         working = torch.promote_types(x.dtype, torch.float32)
         c, s = self.clocks(positions, working)
@@ -167,7 +167,7 @@ class ComplexOrder(PositionEncoding):
         >>> torch.equal(layer(x), layer(x, torch.arange(2)))
         True
         """
-        check.tokens("x", x, self.d_model)
+        check.tokens("x", x, self.d_model, self.clocks.frequency)
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)
         return self.embed(x, positions)

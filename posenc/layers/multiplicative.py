@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding
 
-from posenc._checks import check_choice, check_count, check_number
+from posenc._checks import check_count, check_number
 from posenc.layers import _checks as check
 from posenc.layers.attention import PositionEncoding
 from posenc.layers.sinusoidal import Sinusoidal
@@ -137,7 +137,7 @@ class Multiplicative(PositionEncoding):
             ...
         IndexError: index out of range in self
         """
-        check.tokens("x", x, self.d_model)
+        check.tokens("x", x, self.d_model, self.deviation)
         check.positions("positions", positions, x)
         deviation = embedding(positions, self.deviation)
         working = torch.promote_types(x.dtype, torch.float32)
@@ -183,7 +183,7 @@ class Multiplicative(PositionEncoding):
         >>> layer(torch.ones(1, 1, 1), torch.tensor([1])).flatten().tolist()
         [2.0]
         """
-        check.tokens("x", x, self.d_model)
+        check.tokens("x", x, self.d_model, self.deviation)
         if positions is None:
             n = x.shape[1]
             if n > self.n_positions:
@@ -196,7 +196,7 @@ class Multiplicative(PositionEncoding):
 class MultiplicativeSinusoidal(PositionEncoding):
     r"""Input door: multiply the tokens by factors around a centre, made of sines and cosines.
 
-    $$x_i' = x_i \odot \left(c + \gamma\, \mathrm{PE}_i\right)$$
+    $$x_i' = x_i \odot \left(c + \eta\, \mathrm{PE}_i\right)$$
 
     By default all factors lie between ½ and 3/2, so that none erases a feature. With `centre=0`
     and `gain=1` it is the raw product, which does. The layer holds no tensor.
@@ -210,7 +210,7 @@ class MultiplicativeSinusoidal(PositionEncoding):
     centre
         Centre $c$ of the factors.
     gain
-        Gain $\gamma$ of the sinusoid.
+        Gain $\eta$ of the sinusoid.
     layout
         `"interleaved"` or `"halves"`, see `posenc.layers.sinusoidal.Sinusoidal`.
 
@@ -255,7 +255,6 @@ class MultiplicativeSinusoidal(PositionEncoding):
         layout: str = "interleaved",
     ) -> None:
         super().__init__()
-        check_choice("layout", layout, ("interleaved", "halves"))
         self.encoding = Sinusoidal(d_model, base, layout=layout)
         self.d_model = self.encoding.d_model
         self.centre, self.gain = check_number("centre", centre), check_number("gain", gain)
@@ -263,7 +262,7 @@ class MultiplicativeSinusoidal(PositionEncoding):
     def embed(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         r"""Multiply every token by the factors of its position.
 
-        $$x_i' = x_i \odot \left(c + \gamma\, \mathrm{PE}_i\right)$$
+        $$x_i' = x_i \odot \left(c + \eta\, \mathrm{PE}_i\right)$$
 
         Parameters
         ----------
@@ -306,7 +305,7 @@ class MultiplicativeSinusoidal(PositionEncoding):
     def forward(self, x: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
         r"""Do the same as `embed`, for a model that calls the layer by itself.
 
-        $$x_i' = x_i \odot \left(c + \gamma\, \mathrm{PE}_i\right)$$
+        $$x_i' = x_i \odot \left(c + \eta\, \mathrm{PE}_i\right)$$
 
         Parameters
         ----------
