@@ -533,9 +533,9 @@ def decay_bound(
     r"""Bound on the score by summation by parts: it falls with the offset, the score need not.
 
     $$\begin{aligned}
-    \Big|\sum_m h_m e^{\mathrm{i}\, s\, \theta_m}\Big| &\le \max_m |h_{m+1} - h_m|
-    \sum_{m=1}^{d/2} |S_m| \\
-    h_m &= \bar q_m k_m, \qquad h_{d/2} = 0
+    &\Big|\sum_m h_m e^{\mathrm{i}\, s\, \theta_m}\Big| \\
+    &\quad \le \max_m |h_{m+1} - h_m| \sum_{m=1}^{d/2} |S_m| \\
+    &h_m = \bar q_m k_m, \qquad h_{d/2} = 0
     \end{aligned}$$
 
     It is an upper bound, and a loose one: for independent vectors the score is 0 on average at

@@ -425,7 +425,7 @@ def _turned_pair(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Write the formula as it is printed."""
     x1, x2 = (x[..., ::2], x[..., 1::2]) if layout == "interleaved" else x.chunk(2, dim=-1)
-    return (x1 * cos).addcmul_(x2, sin, value=-1), (x2 * cos).addcmul_(x1, sin)
+    return torch.addcmul(x1 * cos, x2, sin, value=-1), torch.addcmul(x2 * cos, x1, sin)
 
 
 def _join(y1: torch.Tensor, y2: torch.Tensor, layout: str) -> torch.Tensor:
