@@ -163,7 +163,7 @@ QUERIES = {
         "causal mask": "attention/",
         "bag of words": "attention/",
         "Taylor": "attention/",
-        "rotary": "terms/",
+        "rotary": "rope/",
         "softmax": "api/attention/",
         "PositionEncoding": "api/attention/",
         "set function": "attention/",
