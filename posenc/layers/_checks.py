@@ -19,6 +19,8 @@ def tokens(name: str, x: torch.Tensor, width: int, table: torch.Tensor | None = 
     """Raise unless `x` is `(batch, n, width)`, of a floating dtype, and where the `table` is."""
     _rows(name, x, width)
     floating(name, x)
+    if table is not None:
+        _device(name, x, table)
 
 
 def heads(name: str, x: torch.Tensor, width: int) -> None:
@@ -33,8 +35,6 @@ def floating(name: str, x: torch.Tensor) -> None:
     """Raise unless `x` is of a floating dtype."""
     if not x.is_floating_point():
         raise TypeError(f"{name} must have a floating dtype, got {x.dtype}")
-    if table is not None:
-        _device(name, x, table)
 
 
 def integers(name: str, value: torch.Tensor) -> None:
