@@ -275,7 +275,7 @@ def token_group(dtype: torch.dtype) -> dict:
 
 
 def group(title, found, promised, memory, kind, n) -> dict:
-    shape = f"1 × {HEADS} + {KEY_HEADS} × {n} × {D}"
+    shape = f"1 × ({HEADS} + {KEY_HEADS}) × {n} × {D}"
     rows = [
         row(
             NAMES[name],
