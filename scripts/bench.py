@@ -190,6 +190,8 @@ def import_group() -> dict:
 
 
 def main() -> None:
+    from scripts import bench_rope  # it takes its rows from here
+
     torch.manual_seed(0)
     torch.set_num_threads(1)
     with torch.no_grad():
@@ -200,6 +202,7 @@ def main() -> None:
         print("attention with a bias", flush=True)
         title = {"zh": "加偏置的注意力", "en": "Attention with a bias"}
         biased = attention_group(title, distances()[None].expand(BATCH, -1, -1, -1))
+        rotary, errors = bench_rope.groups(), bench_rope.errors()
     print("imports", flush=True)
     result = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -208,7 +211,8 @@ def main() -> None:
         "torch": torch.__version__.partition("+")[0],
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": 1,
-        "groups": [plain, biased, import_group()],
+        "groups": [plain, biased, *rotary, import_group()],
+        "errors": errors,
     }
     OUT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"wrote {OUT.relative_to(OUT.parents[1])}")

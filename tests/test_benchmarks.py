@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from scripts import bench
+from scripts import bench, bench_rope
 from scripts.sitegen import benchmarks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +35,55 @@ def test_peers_compute_the_same_attention_before_they_are_timed(monkeypatch):
     with pytest.raises(AssertionError, match="not close"):
         bench.attention_calls(bench.distances()[None])
     assert sorted(calls) == sorted(bench.NAMES)
+
+
+@pytest.fixture
+def few_tokens(monkeypatch):
+    torch.manual_seed(0)
+    for name, value in {"N": 8, "ROUNDS": 1, "TOKEN_ROUNDS": 1, "compiled_calls": nothing}.items():
+        monkeypatch.setattr(bench_rope, name, value)
+
+
+def nothing(q, k, at):
+    """In place of compiled calls: to compile them takes half a minute."""
+    ours = bench_rope.our_calls(q, k, at)
+    return {f"{layout} compiled": ours[layout] for layout in bench_rope.LAYOUTS}
+
+
+@pytest.mark.parametrize("memory", bench_rope.MEMORY)
+@pytest.mark.parametrize("dtype", bench_rope.TOLERANCE, ids=str)
+def test_peers_turn_alike_before_they_are_timed(few_tokens, monkeypatch, dtype, memory):
+    with torch.no_grad():
+        group = bench_rope.rope_group(dtype, memory)
+        assert {row["layout"] for row in group["rows"]} == {memory}
+        assert len(group["targets"]) == 5
+        assert len(bench_rope.token_group(dtype)["targets"]) == 3
+        monkeypatch.setattr(bench_rope.gptj, "rotate_every_two", lambda x: x)
+        with pytest.raises(AssertionError, match="not close"):
+            bench_rope.rope_group(dtype, memory)
+
+
+def test_memory_layouts_are_what_they_are_called():
+    for memory, transposed in bench_rope.MEMORY.items():
+        q, k = bench_rope.tensors(3, torch.float32, transposed)
+        assert q.shape == (1, bench_rope.HEADS, 3, bench_rope.D)
+        assert k.is_contiguous() is (memory == "(b, h, n, d)")
+
+
+def test_errors_of_the_tables_tell_the_libraries_apart(monkeypatch):
+    monkeypatch.setattr(bench_rope, "POSITIONS", (1000, 10**6))
+    found = {row["name"]: row["errors"] for row in bench_rope.errors()["rows"]}
+    assert max(found.pop("posenc")) <= 4e-8
+    assert len(found) == 4
+    for name, (near, far) in found.items():
+        assert 1e-5 < near < 1e-3, name
+        assert 1e-2 < far < 1, name
+
+
+def test_committed_tables_keep_their_promise():
+    errors = json.loads(RESULTS.read_text("utf-8"))["errors"]
+    assert errors["rows"][0]["name"] == "posenc"
+    assert max(errors["rows"][0]["errors"]) <= errors["limit"] == 4e-8
 
 
 def test_import_time_of_a_module_that_is_there_already_is_nothing():
@@ -63,7 +113,7 @@ def test_committed_import_of_posenc_costs_at_most_ten_milliseconds():
 
 def test_results_name_no_machine():
     results = json.loads(RESULTS.read_text("utf-8"))
-    keys = {"date", "python", "numpy", "torch", "processor", "threads", "groups"}
+    keys = {"date", "python", "numpy", "torch", "processor", "threads", "groups", "errors"}
     assert set(results) == keys
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", results["date"])
 
@@ -90,8 +140,17 @@ PLANTED = {
                     "ratio": 0.374,
                 }
             ],
+            "targets": [
+                {"what": {"zh": "甲比乙", "en": "first to second"}, "value": 0.5, "limit": 0.5},
+                {"what": {"zh": "乙比甲", "en": "second to first"}, "value": 2.0, "limit": 1.3},
+            ],
         }
     ],
+    "errors": {
+        "positions": [1000, 1000000],
+        "limit": 4e-8,
+        "rows": [{"name": "library", "ours": False, "errors": [5.6e-5, 0.733]}],
+    },
 }
 
 
@@ -116,7 +175,36 @@ def test_results_become_a_table_in_both_languages(tmp_path, language, title, row
     setting, *lines = benchmarks.table(path, language).splitlines()
     assert "2030-01-02" in setting
     assert lines[1] == title
-    assert lines[-2:] == ["| --- | --- | --- | --- | ---: | ---: |", row]
+    assert lines[4:6] == ["| --- | --- | --- | --- | ---: | ---: |", row]
+
+
+@pytest.mark.parametrize(
+    ("language", "lines"),
+    [
+        (
+            "zh",
+            [
+                "- 甲比乙：0.5，目标不超过 0.5，达到。",
+                "- 乙比甲：2，目标不超过 1.3，**未达到**。",
+                "| 被测 | 位置 1,000 | 位置 1,000,000 |",
+            ],
+        ),
+        (
+            "en",
+            [
+                "- first to second: 0.5, at most 0.5 is the target, met.",
+                "- second to first: 2, at most 1.3 is the target, **missed**.",
+                "| measured | position 1,000 | position 1,000,000 |",
+            ],
+        ),
+    ],
+)
+def test_targets_and_errors_are_shown_and_misses_as_misses(tmp_path, language, lines):
+    path = tmp_path / "benchmarks.json"
+    path.write_text(json.dumps(PLANTED), encoding="utf-8")
+    text = benchmarks.table(path, language)
+    for line in (*lines, r"| library | $5.6 \cdot 10^{-5}$ | 0.73 |".replace(r"\\", "\\")):
+        assert line in text.splitlines()
 
 
 def test_missing_results_say_how_to_get_them(tmp_path):

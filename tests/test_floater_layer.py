@@ -70,6 +70,13 @@ def test_fixed_steps_are_those_of_the_equation(method, substeps, base):
     np.testing.assert_allclose(layer.table(5).detach(), want, rtol=0, atol=1e-6)
 
 
+def test_the_two_methods_of_order_four_agree_on_a_linear_equation():
+    layer = Floater(8, 2, method="rk4").double()
+    A, start = generator(8), sinusoidal(0, 8)
+    want = solve(lambda t, p: p @ A, start, 30)
+    np.testing.assert_allclose(layer.table(30).detach(), want, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("base", [10000.0, None])
 def test_the_adaptive_method_equals_scipy(base):
     layer = lively(base=base, tolerance=1e-9).double()

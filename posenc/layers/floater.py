@@ -133,8 +133,8 @@ class Floater(PositionEncoding):
     time_step
         Time $\Delta > 0$ from one position to the next; the authors' code has 0.01.
     method
-        `"dopri5"` chooses its steps by itself; `"euler"`, `"midpoint"` and `"rk4"` take a fixed
-        number of them.
+        `"dopri5"` chooses its steps by itself; `"euler"`, `"midpoint"` and `"rk4"`, here the 3/8
+        rule, take a fixed number of them.
     tolerance
         Relative tolerance of `"dopri5"`, above 0; the absolute one is a tenth of it.
     substeps
