@@ -17,7 +17,7 @@ from transformers.models.llama import modeling_llama as llama
 
 from posenc.equations.rope import rotate
 from posenc.layers.rope import Rope, apply_rotary
-from scripts.bench import Name, rounded, row, seconds
+from scripts.bench import Name, rounded, row, seconds, target
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it still uses torch.jit
@@ -191,10 +191,6 @@ def error_share(q: torch.Tensor, at: torch.Tensor, calls: Calls) -> float:
     want = torch.tensor(rotate(q.double().numpy(), at.numpy(), layout="halves"))
     ours, theirs = ((calls[name]()[0].double() - want).abs().max() for name in ("halves", "hf"))
     return float(ours / theirs)
-
-
-def target(zh: str, en: str, value: float, limit: float) -> dict:
-    return {"what": {"zh": zh, "en": en}, "value": rounded(value), "limit": limit}
 
 
 def targets(found: dict[str, float], dtype: torch.dtype) -> list[dict]:

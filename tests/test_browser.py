@@ -237,6 +237,18 @@ def test_the_copy_button_of_an_example_yields_its_input(reader):
 # Colours
 
 
+def test_a_figure_is_as_wide_whatever_its_caption(browser, base):
+    with watched(browser, base, width=1280) as watch:
+        page = watch.open("en/attention/")
+        figure = page.locator(".pe-figure").first
+        caption, svg = figure.locator("figcaption"), figure.locator("svg")
+        widths = []
+        for words in ("Short.", "A caption that goes on. " * 20):
+            caption.evaluate("(node, words) => { node.textContent = words }", words)
+            widths.append(svg.bounding_box()["width"])
+        assert widths[0] == widths[1] == float(svg.evaluate("e => parseFloat(e.style.maxWidth)"))
+
+
 def test_figures_and_formulas_follow_the_switch_between_light_and_dark(reader):
     page = reader.open("attention/")
     parts = {"figure": ".pe-figure svg text", "formula": "pe-math .mord", "text": "article p"}

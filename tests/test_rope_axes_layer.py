@@ -299,6 +299,7 @@ VALUE_ERRORS = {
     "ladder must be 'shared' or 'own', got 'x'": lambda: mrope(ladder="x"),
     "layout must be 'interleaved' or 'halves', got 'x'": lambda: mrope(layout="x"),
     "x must have shape (batch, heads, n >= 1, 16), got (1, 6, 16)": lambda: mrope()(X[0], AT),
+    "x must have shape (batch, heads, n >= 1, 16), got (16,)": lambda: mrope()(X[0, 0, 0]),
     "k must have shape (batch, heads, n >= 1, 16), got (2, 1, 6, 8)": lambda: mrope().rotate(
         X, X[..., :8], AT, AT
     ),
@@ -307,6 +308,9 @@ VALUE_ERRORS = {
     ),
     "q_positions must have shape (6,) or (2, 6) or (6, 3) or (2, 6, 3), got (3, 2, 6)": (
         lambda: mrope().rotate(X, X, AT.T[:, None].expand(3, 2, 6), AT)
+    ),
+    "positions must have shape (..., 3), one number per axis, got (6,)": lambda: mrope().tables(
+        AT[:, 0]
     ),
     "positions must be on device cpu, got meta": lambda: mrope()(X, AT.to("meta")),
 }

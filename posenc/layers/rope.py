@@ -241,14 +241,11 @@ class Rope(PositionEncoding):
         >>> q @ k.mT
         tensor([[[[-0.8323,  1.0806,  2.0000]]]])
         """
-        check.heads("q", q, self.d_head)
-        check.heads("k", k, self.d_head)
-        check.positions("q_positions", q_positions, q.transpose(1, 2))
-        check.positions("k_positions", k_positions, k.transpose(1, 2))
+        q_at, k_at = self._places("q", q, q_positions), self._places("k", k, k_positions)
         # Nothing is kept between calls: what a cache is keyed by is soon too little.
-        q_tables = self.tables(q_positions, _wide(q))
-        if k_positions is not q_positions or k.dtype != q.dtype:
-            k_tables = self.tables(k_positions, _wide(k))
+        q_tables = self.tables(q_at, _wide(q))
+        if k_positions is not q_positions or k_at.shape != q_at.shape or k.dtype != q.dtype:
+            k_tables = self.tables(k_at, _wide(k))
         elif _few(q, k):
             both = _apply(torch.cat((q, k), dim=1), *q_tables, self.layout)
             return both[:, : q.shape[1]], both[:, q.shape[1] :]
@@ -292,11 +289,19 @@ class Rope(PositionEncoding):
         >>> layer(torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([1]))
         tensor([[[[0.5403, 0.8415]]]])
         """
-        check.heads("x", x, self.d_head)
+        places = self._places("x", x, positions)
+        return _apply(x, *self.tables(places, _wide(x)), self.layout)
+
+    def _places(self, name: str, x: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+        """Check both, and return the positions as `angles` wants them."""
+        check.heads(name, x, self.d_head)
         if positions is None:
             positions = torch.arange(x.shape[2], device=x.device)
-        check.positions("positions", positions, x.transpose(1, 2))
-        return _apply(x, *self.tables(positions, _wide(x)), self.layout)
+        rows, name = x.transpose(1, 2), "positions" if name == "x" else f"{name}_positions"
+        check.positions(name, positions, rows, self.axes)
+        if self.axes is None or check.has_axes(positions, rows, self.axes):
+            return positions
+        return positions.unsqueeze(-1).expand(*positions.shape, self.axes)
 
 
 def apply_rotary(

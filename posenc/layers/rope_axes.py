@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from posenc.equations.rope_axes import wave_vectors
-from posenc.layers import _checks as check
-from posenc.layers.rope import Rope, apply_rotary
+from posenc.layers.rope import Rope
 
 __all__ = ["RopeAxes"]
 
@@ -120,12 +119,17 @@ class RopeAxes(Rope):
         Parameters
         ----------
         positions
-            int64 or int32, of shape `(..., axes)`.
+            int64 or int32, of shape `(..., axes)`, here and for `tables`.
 
         Returns
         -------
         torch.Tensor
             Angles of shape `(..., d_rotary / 2)`, float64, in radians.
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `positions` is not as long as there are axes.
 
         Examples
         --------
@@ -138,6 +142,9 @@ class RopeAxes(Rope):
         >>> RopeAxes(8, [2, 2], base=16, ladder="own").angles(torch.tensor([8, 4]))
         tensor([8., 2., 4., 1.], dtype=torch.float64)
         """
+        if positions.shape[-1:] != (self.axes,):
+            wanted = f"shape (..., {self.axes}), one number per axis"
+            raise ValueError(f"positions must have {wanted}, got {tuple(positions.shape)}")
         waves = torch.tensor(self._waves, dtype=torch.float64, device=positions.device)
         return positions.double() @ waves
 
@@ -190,14 +197,7 @@ class RopeAxes(Rope):
         >>> layer.rotate(q, q, at, at)[0].shape
         torch.Size([2, 1, 3, 4])
         """
-        q_at, k_at = self._places("q", q, q_positions), self._places("k", k, k_positions)
-        same = k_positions is q_positions and k_at.shape == q_at.shape and _wide(k) == _wide(q)
-        q_tables = self.tables(q_at, _wide(q))
-        k_tables = q_tables if same else self.tables(k_at, _wide(k))
-        return (
-            apply_rotary(q, *q_tables, layout=self.layout),
-            apply_rotary(k, *k_tables, layout=self.layout),
-        )
+        return super().rotate(q, k, q_positions, k_positions)
 
     def forward(self, x: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
         r"""Turn queries or keys alone, say for a cache of keys that have been turned.
@@ -243,19 +243,4 @@ class RopeAxes(Rope):
             ...
         ValueError: positions must have shape (2,) or (1, 2) or (2, 2) or (1, 2, 2), got (2, 3)
         """
-        if positions is None:
-            positions = torch.arange(x.shape[-2], device=x.device)
-        places = self._places("x", x, positions)
-        return apply_rotary(x, *self.tables(places, _wide(x)), layout=self.layout)
-
-    def _places(self, name: str, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        check.heads(name, x, self.d_head)
-        rows, axes = x.transpose(1, 2), len(self._waves)
-        check.positions("positions" if name == "x" else f"{name}_positions", positions, rows, axes)
-        if check.has_axes(positions, rows, axes):
-            return positions
-        return positions.unsqueeze(-1).expand(*positions.shape, axes)
-
-
-def _wide(x: torch.Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
+        return super().forward(x, positions)
