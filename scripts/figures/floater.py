@@ -3,8 +3,6 @@
 Every figure's numbers come from a function ``<figure>_data`` that returns arrays or plain lists.
 """
 
-import functools
-
 import numpy as np
 import torch
 from torch import nn
@@ -12,6 +10,7 @@ from torch import nn
 from posenc.equations.floater import generator, growth, solve
 from posenc.equations.sinusoidal import column_order, sinusoidal
 from posenc.layers.floater import Floater
+from scripts.figures.learned import one_thread
 from scripts.figures.sinusoidal import above, levels
 from scripts.sitegen import style
 from scripts.sitegen.style import C0, C1, C2, C3, INK, MUTED, SMALL, arrow, box, write
@@ -89,7 +88,7 @@ def train(name):
         return rows.numpy(), nats(rows, W).numpy()
 
 
-@functools.cache
+@one_thread
 def study():
     """Table (252, 16) and loss (251,) of the four encodings, by name."""
     return {name: train(name) for name in TABLES}
