@@ -303,12 +303,12 @@ def pointing(say):
     words = {
         "learned": (150, 9.4, say("可学习的表", "learned")),
         "rnn": (140, 5.75, say("tanh 递推", "tanh recursion")),
-        "floater": (222, 3.75, "FLOATER"),
-        "sinusoidal": (217, 1.2, say("正弦", "sinusoidal")),
+        "floater": (147, 0.8, "FLOATER"),
+        "sinusoidal": (222, 0.8, say("正弦", "sinusoidal")),
     }
     for name, (x, y, text) in words.items():
         write(ax, x, y, text, colour=colours[name])
-    write(ax, 249, 4.75, say("乱猜", "guessing"), SMALL, MUTED, ha="right")
+    write(ax, 249, 6.0, say("乱猜", "guessing"), SMALL, MUTED, ha="right")
     write(ax, TRAINED + 3, 10.3, say("训练到这里", "trained up to here"), SMALL, MUTED, ha="left")
     ax.set(xlim=(0, ALL), ylim=(0, 11))
     style.ticks(ax.xaxis, {n: str(n) for n in (0, TRAINED, 100, 150, 200, 250)})
