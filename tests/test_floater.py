@@ -302,7 +302,6 @@ def test_the_sinusoid_solves_the_equation():
     want = sinusoidal(np.arange(200), 16)
     by_ours = solve(turning(), sinusoidal(0, 16), 200, substeps=20)
     by_theirs = by_scipy(turning(), sinusoidal(0, 16), np.arange(200.0))
-    inverted = sinusoidal(np.arange(200), 16, base=10000.0)
     theta = 10000.0 ** (np.arange(8) / 8)  # c to the power of plus j/d
     angle = np.arange(200)[:, None] * theta
     inverted = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(200, 16)

@@ -380,8 +380,9 @@ def test_a_position_outside_a_frozen_table_is_an_error():
     layer = Floater(6, 3, base=None)
     layer.freeze(4)
     for outside in (4, -1):
-        with pytest.raises(IndexError, match="index out of range"):
-            layer(torch.zeros(1, 1, 6), torch.tensor([outside]))
+        message = rf"^positions must be between 0 and 3, got {outside}$"
+        with pytest.raises(IndexError, match=message):
+            layer(torch.zeros(1, 2, 6), torch.tensor([3, outside]))
 
 
 X = torch.zeros(2, 3, 6)

@@ -183,8 +183,8 @@ class Floater(PositionEncoding):
     References
     ----------
     Liu, Yu, Dhillon, Hsieh. *Learning to Encode Position for Transformer with Continuous
-    Dynamical Model*. 2020, arXiv:2003.09229. There each layer has vectors of its own, added to
-    queries, keys and values, with one network for all.
+    Dynamical Model*. 2020, arXiv:2003.09229. There the sinusoids stay at the input, and each
+    layer has vectors of its own, added to queries, keys and values; the layers share a network.
     """
 
     def __init__(
@@ -315,7 +315,7 @@ class Floater(PositionEncoding):
         >>> layer(torch.zeros(1, 1, 2), torch.tensor([4]))
         Traceback (most recent call last):
             ...
-        IndexError: index out of range in self
+        IndexError: positions must be between 0 and 3, got 4
         """
         table = self.table(n).detach()
         # Kept by its bits, as integers: what casts the layer does not round the table.
@@ -345,7 +345,12 @@ class Floater(PositionEncoding):
             return self._solved(positions)
         wide = self.frozen.dtype == torch.int64
         table = self.frozen.view(torch.float64 if wide else torch.float32)
-        return nn.functional.embedding(positions, table)
+        try:
+            return nn.functional.embedding(positions, table)
+        except IndexError:
+            wrong = positions[(positions < 0) | (positions >= len(table))][0]
+            most = f"between 0 and {len(table) - 1}"
+            raise IndexError(f"positions must be {most}, got {wrong}") from None
 
     # How many steps a solver takes depends on values: outside of compiled graphs.
     @torch.compiler.disable()

@@ -3,8 +3,6 @@
 Every figure's numbers come from a function ``<figure>_data`` that returns arrays or plain lists.
 """
 
-import functools
-
 import numpy as np
 import torch
 from torch import nn
@@ -12,6 +10,7 @@ from torch import nn
 from posenc.equations.floater import generator, growth, solve
 from posenc.equations.sinusoidal import column_order, sinusoidal
 from posenc.layers.floater import Floater
+from scripts.figures.learned import one_thread
 from scripts.figures.sinusoidal import above, levels
 from scripts.sitegen import style
 from scripts.sitegen.style import C0, C1, C2, C3, INK, MUTED, SMALL, arrow, box, write
@@ -89,7 +88,7 @@ def train(name):
         return rows.numpy(), nats(rows, W).numpy()
 
 
-@functools.cache
+@one_thread
 def study():
     """Table (252, 16) and loss (251,) of the four encodings, by name."""
     return {name: train(name) for name in TABLES}
@@ -304,12 +303,12 @@ def pointing(say):
     words = {
         "learned": (150, 9.4, say("可学习的表", "learned")),
         "rnn": (140, 5.75, say("tanh 递推", "tanh recursion")),
-        "floater": (222, 3.75, "FLOATER"),
-        "sinusoidal": (217, 1.2, say("正弦", "sinusoidal")),
+        "floater": (147, 0.8, "FLOATER"),
+        "sinusoidal": (222, 0.8, say("正弦", "sinusoidal")),
     }
     for name, (x, y, text) in words.items():
         write(ax, x, y, text, colour=colours[name])
-    write(ax, 249, 4.75, say("乱猜", "guessing"), SMALL, MUTED, ha="right")
+    write(ax, 249, 6.0, say("乱猜", "guessing"), SMALL, MUTED, ha="right")
     write(ax, TRAINED + 3, 10.3, say("训练到这里", "trained up to here"), SMALL, MUTED, ha="left")
     ax.set(xlim=(0, ALL), ylim=(0, 11))
     style.ticks(ax.xaxis, {n: str(n) for n in (0, TRAINED, 100, 150, 200, 250)})
