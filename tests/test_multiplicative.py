@@ -149,6 +149,7 @@ def test_leading_axes_broadcast():
     assert multiply(np.ones((4, 1, 6)), np.ones((5, 6))).shape == (4, 5, 6)
     assert multiply(np.ones(6), np.ones((5, 6))).shape == (5, 6)
     assert damped_share(np.ones((2, 3, 4))).shape == (2, 3)
+    assert damped_share([0.25, 0.5, 1.0, 2.0], 0.5) == 0.25
     assert damped_estimate(np.ones((2, 3))).shape == (2, 3)
     assert score_parts(QUERY, KEY, np.ones((3, 1)), np.ones(4)).shape == (2, 3, 4)
     assert score_parts(QUERY, KEY, 1, 2).shape == (2,)

@@ -272,6 +272,32 @@ def test_score_of_ones_is_the_kernel():
     )
 
 
+def bound_by_loop(q, k, s, base):
+    """Abel's bound and the sum of the partial sums, one complex number at a time."""
+    d = len(q)
+    h = [complex(q[c], -q[c + 1]) * complex(k[c], k[c + 1]) for c in range(0, d, 2)]
+    largest_step = max(abs(after - here) for here, after in itertools.pairwise([*h, 0]))
+    total, sizes = 0, 0.0
+    for m in range(d // 2):
+        total += cmath.exp(1j * s * base ** (-2 * m / d))
+        sizes += abs(total)
+    return largest_step * sizes, sizes
+
+
+def test_the_bound_of_each_row_is_the_loops_at_the_base_that_is_given():
+    rng = np.random.default_rng(3)
+    q, k = rng.normal(size=(2, 3, 8)) * np.array([[[1], [10], [100]], [[1], [1], [1]]])
+    wants = [bound_by_loop(q[i], k[i], 5, 50.0) for i in range(3)]
+    np.testing.assert_allclose(decay_bound(q, k, 5, base=50), [w for w, _ in wants], rtol=1e-13)
+    assert partial_sums(5, 8, base=50) == pytest.approx(wants[0][1] / 4, rel=1e-13)
+
+
+def test_the_base_is_ten_thousand_unless_said_otherwise():
+    q, k = np.random.default_rng(4).normal(size=(2, 16))
+    assert relative_score(q, k, 77) == relative_score(q, k, 77, base=10000)
+    np.testing.assert_array_equal(rotation_matrix(77, 16), rotation_matrix(77, 16, base=10000))
+
+
 # --- errors ------------------------------------------------------------------------------------
 
 x8 = np.ones(8)
@@ -299,6 +325,13 @@ TYPE_ERRORS = {
 
 VALUE_ERRORS = {
     "x must have at least 1 axes, got shape ()": lambda: rotate_pairs(3.0, [0]),
+    "angles must have at least 1 axes, got shape ()": lambda: rotate_pairs([1, 0], 0.5),
+    "weight must have at least 1 axes, got shape ()": lambda: permute_layout(1.0, 1, to="halves"),
+    "query must have at least 1 axes, got shape ()": lambda: relative_score(1.0, [1, 0], 1),
+    "key must have at least 1 axes, got shape ()": lambda: relative_score([1, 0], 1.0, 1),
+    "leading axes of query_and_key, offset must broadcast, got (2,), (4,)": lambda: relative_score(
+        np.ones((2, 4)), np.ones(4), np.arange(4)
+    ),
     "width of x must be a multiple of 2, got 3": lambda: rotate_pairs(np.ones(3), [0]),
     "angles must have shape (4,), got (3,)": lambda: rotate_pairs(x8, np.ones(3)),
     "angles must be finite, got nan": lambda: rotate_pairs([1, 0], [math.nan]),
