@@ -207,6 +207,12 @@ def test_embedding_equals_the_listing_of_the_paper():
 
 # --- errors ------------------------------------------------------------------------------------
 
+
+def test_unsigned_integers_are_numbers_too():
+    got = real_view(np.array([3], np.uint8))
+    np.testing.assert_array_equal(got, [3.0, 0.0])
+
+
 TYPE_ERRORS = {
     "positions must hold real numbers, got dtype complex128": lambda: complex_order(1j, [1], [1]),
     "amplitude must hold real numbers, got dtype complex128": lambda: complex_order(1, [1j], [1]),

@@ -172,6 +172,13 @@ def test_a_step_back_undoes_a_step_of_the_trapezoid_rule():
 
 STAY = {"step": lambda p: p, "first": [1.0]}
 
+
+def test_every_step_must_keep_the_shape():
+    grow = iter([np.ones(1), np.ones(2)])
+    with pytest.raises(ValueError, match=r"^what step returns must have shape \(1,\), got \(2,\)$"):
+        iterate(lambda p: next(grow), [1.0], 3)
+
+
 TYPE_ERRORS = {
     "d_model must be an integer, got 2.0": lambda: generator(2.0),
     "n must be an integer, got 2.0": lambda: iterate(**STAY, n=2.0),
