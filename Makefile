@@ -59,7 +59,7 @@ clean: ## remove the built site and every cache; .venv and node_modules stay
 
 .venv/.installed: requirements.lock pyproject.toml | .venv/bin/python
 	@echo '[2/5] installing the locked Python packages'
-	$(PY) -m pip install --require-hashes -r requirements.lock
+	$(PY) -m pip install --require-hashes --no-deps -r requirements.lock
 	@echo '[3/5] installing PyTorch, unless it is there (README: how to take the small CPU build)'
 	$(PY) -m pip install $(TORCH)
 	@echo '[4/5] installing posenc itself, from this folder'
