@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,17 @@ def copy(target: Path) -> None:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, target / name, ignore=ignored, copy_function=_copy_what_stays)
         elif source.exists():
             shutil.copy(source, target / name)
     (target / "node_modules").symlink_to(ROOT / "node_modules")
+
+
+def _copy_what_stays(source: str, target: str) -> None:
+    """Copy a file, unless it goes meanwhile, as one of the cache may: other tests run."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 def copy_small(target: Path) -> None:
