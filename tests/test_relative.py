@@ -146,12 +146,12 @@ def test_a_logit_is_relative_if_all_its_terms_are():
 @claim("relative.tupe")
 def test_the_layer_of_untied_positions_is_the_equation_head_by_head():
     torch.manual_seed(0)
-    layer = Tupe(9, 12, 3, cls=True).double()
+    layer = Tupe(9, 12, 3, class_token=True).double()
     torch.nn.init.normal_(layer.theta)
     attend = Attention(12, 3, encoding=layer).double()
     x, at = normal(7, 12), np.arange(7)
 
-    def by_hand(cls, factor=2):
+    def by_hand(class_token, factor=2):
         heads = []
         for h in range(3):
             rows = slice(4 * h, 4 * h + 4)
@@ -159,7 +159,7 @@ def test_the_layer_of_untied_positions_is_the_equation_head_by_head():
                 m.weight.detach().numpy()[rows].T
                 for m in (attend.query, attend.key, attend.value, layer.query, layer.key)
             )
-            theta = layer.theta.detach().numpy()[:, h] if cls else None
+            theta = layer.theta.detach().numpy()[:, h] if class_token else None
             p = layer.weight.detach().numpy()[at]
             e = tupe_logits(x, p, q, k, u_q, u_k, theta=theta) * math.sqrt(2 / factor)
             heads.append(softmax(e) @ x @ v)
@@ -221,7 +221,7 @@ def test_untied_maps_cost_twice_the_square_of_the_width():
         wrong=abs(maps - 2 * 768 * 64),  # one pair of maps for a single head
         maps=maps,
         table=512 * 768,
-        theta=trained(cls=True) - trained(),
+        theta=trained(class_token=True) - trained(),
         relative=trained(max_distance=128) - trained(),
     )
 

@@ -15,7 +15,7 @@ from posenc.layers.relative import Tupe, offsets, score_terms
 from posenc.layers.rope import Rope
 
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 0.08, torch.float16: 0.01}
-OPTIONS = [{}, {"cls": True}, {"max_distance": 2}, {"cls": True, "max_distance": 2}]
+OPTIONS = [{}, {"class_token": True}, {"max_distance": 2}, {"class_token": True, "max_distance": 2}]
 by_option = pytest.mark.parametrize("options", OPTIONS, ids=str)
 
 
@@ -150,7 +150,7 @@ def test_queries_and_keys_may_stand_anywhere(options):
 
 
 def test_the_bias_is_the_term_and_does_not_look_at_content():
-    layer, i, j = made(cls=True), torch.arange(3), torch.arange(5)
+    layer, i, j = made(class_token=True), torch.arange(3), torch.arange(5)
     q, k = zeros(3, 5)
     same(layer.bias(q, k, i, j), layer.correlation(i, j), 0)
     same(layer.bias(q + 1, k - 1, i, j), layer.correlation(i, j), 0)
@@ -166,14 +166,14 @@ def test_only_the_logits_door_is_open():
 
 
 def test_fused_attention_gives_the_same():
-    layer, x = made(cls=True), torch.randn(2, 6, 8)
+    layer, x = made(class_token=True), torch.randn(2, 6, 8)
     plain, fused = Attention(8, 2, layer), Attention(8, 2, layer, fused=True)
     fused.load_state_dict(plain.state_dict())
     same(fused(x), plain(x), 1e-6)
 
 
 def test_the_first_number_of_the_class_token_gets_no_gradient_and_the_second_does():
-    layer = made(cls=True).double()
+    layer = made(class_token=True).double()
     attention = Attention(8, 2, layer).double()
     attention(torch.randn(3, 6, 8, dtype=torch.float64)).pow(2).sum().backward()
     assert layer.theta.grad[0].abs().max() < 1e-12
@@ -196,11 +196,11 @@ def test_offsets_beyond_the_last_share_its_number():
 def test_a_checkpoint_holds_what_was_trained_and_nothing_else():
     names = ["weight", "query.weight", "key.weight"]
     assert sorted(Tupe(9, 8, 2).state_dict()) == sorted(names)
-    layer = made(cls=True, max_distance=2)
+    layer = made(class_token=True, max_distance=2)
     assert sorted(layer.state_dict()) == sorted([*names, "theta", "relative"])
     assert layer.relative.shape == (2, 5)
     assert layer.theta.shape == (2, 2)
-    other, at = made(cls=True, max_distance=2), torch.arange(9)
+    other, at = made(class_token=True, max_distance=2), torch.arange(9)
     assert (other.correlation(at, at) != layer.correlation(at, at)).any()
     other.load_state_dict(layer.state_dict())
     same(other.correlation(at, at), layer.correlation(at, at), 0)
@@ -208,7 +208,7 @@ def test_a_checkpoint_holds_what_was_trained_and_nothing_else():
 
 
 def test_first_values_are_normal_rows_and_no_preference():
-    layer = Tupe(200, 64, 4, cls=True, max_distance=3)
+    layer = Tupe(200, 64, 4, class_token=True, max_distance=3)
     assert layer.weight.std().item() == pytest.approx(1, rel=0.05)
     assert Tupe(200, 64, 4, std=0.02).weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert not layer.theta.any()
@@ -216,7 +216,7 @@ def test_first_values_are_normal_rows_and_no_preference():
 
 
 def test_a_layer_is_built_without_memory_and_filled_later():
-    layer = Tupe(9, 8, 2, cls=True, max_distance=2, device="meta")
+    layer = Tupe(9, 8, 2, class_token=True, max_distance=2, device="meta")
     at = torch.arange(3, device="meta")
     assert layer.correlation(at, at).device.type == "meta"
     layer = layer.to_empty(device="cpu")
@@ -227,7 +227,7 @@ def test_a_layer_is_built_without_memory_and_filled_later():
 
 
 def test_a_cast_model_works_in_bfloat16():
-    layer = Attention(8, 2, made(cls=True, max_distance=2)).to(torch.bfloat16)
+    layer = Attention(8, 2, made(class_token=True, max_distance=2)).to(torch.bfloat16)
     out = layer(torch.randn(1, 4, 8, dtype=torch.bfloat16))
     assert out.dtype == torch.bfloat16
     assert out.isfinite().all()

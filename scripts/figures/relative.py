@@ -297,7 +297,7 @@ def _layers():
         "t5": Offsets(),
         "shaw_keys": OffsetKeys(),
         "rope": Rope(4),
-        "tupe": Tupe(SAME + 1, 8, 2, cls=True),
+        "tupe": Tupe(SAME + 1, 8, 2, class_token=True),
         "in_queries": InQueries(),
         "absolute": Sinusoidal(8),
         "shaw_values": OffsetValues(),
