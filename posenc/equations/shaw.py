@@ -483,4 +483,5 @@ def sinusoidal_table(
     2019, arXiv:1909.00204, Section 2.2.
     """
     left, right = _reach(max_distance)
-    return sinusoidal(np.arange(-left, right + 1), d_head, base)
+    d = check_count("d_head", d_head)
+    return sinusoidal(np.arange(-left, right + 1), d, base)
