@@ -139,7 +139,7 @@ def memory_data():
 def memory(say):
     n, held = memory_data()
     fig = style.figure(2.75)
-    ax = fig.add_axes((0.15, 0.17, 0.56, 0.75))
+    ax = fig.add_axes((0.14, 0.17, 0.55, 0.75))
     names = {
         "pairs": say("每对一个向量 n²d", "a vector per pair, n²d"),
         "logits": say("logit 本身 n²h", "the logits, n²h"),
