@@ -23,7 +23,7 @@ from posenc.equations.shaw import (
     sinusoidal_table,
     skew,
 )
-from posenc.equations.sinusoidal import shift_matrix, sinusoidal
+from posenc.equations.sinusoidal import shift_matrix
 from posenc.layers.attention import Attention
 from posenc.layers.shaw import Shaw, ShawKeys
 
@@ -182,7 +182,9 @@ def test_leading_axes_are_batches_and_heads():
 def test_arguments_are_not_changed_and_results_are_float64():
     q, table, t = np.ones((3, 2), np.float32), np.ones((3, 2), np.float32), offsets(3, 3)
     kept = q.copy(), table.copy(), t.copy()
-    assert relative_logits(q, table, t, 1).dtype == gather_logits(q, table, t, 1).dtype == np.float64
+    assert (
+        relative_logits(q, table, t, 1).dtype == gather_logits(q, table, t, 1).dtype == np.float64
+    )
     assert skew(np.ones((3, 5), np.float32), 3).dtype == np.float64
     assert relative_values(np.ones((3, 3), np.float32), table, t, 1).dtype == np.float64
     assert bucket_weights(np.ones((3, 3), np.float32), t, 1).dtype == np.float64
@@ -377,9 +379,7 @@ def test_padding_and_reshaping_equals_a_vector_for_every_pair():
     every = table[clip_offsets(np.arange(1 - n, n), 16) + 16]  # a row for every offset
     products = q @ every.T / math.sqrt(32)
     unpadded = products.reshape(4, -1)[:, n - 1 : n - 1 + n * n].reshape(4, n, n)
-    return at_most(
-        1e-12, right=largest(skew(products, n) - want), wrong=largest(unpadded - want)
-    )
+    return at_most(1e-12, right=largest(skew(products, n) - want), wrong=largest(unpadded - want))
 
 
 @claim("shaw.buckets")
@@ -572,9 +572,7 @@ def test_a_decoder_that_says_where_it_is_continues_as_before():
     layer, x = Attention(16, 2, encoding=Shaw(8, 3, std=1.0)), torch.randn(1, 12, 16)
     with torch.no_grad():
         whole = layer(x)[:, -1]
-        told, restarted = (
-            layer(x[:, -1:], torch.tensor([at]), context=x)[:, 0] for at in (11, 0)
-        )
+        told, restarted = (layer(x[:, -1:], torch.tensor([at]), context=x)[:, 0] for at in (11, 0))
     return at_most(
         1e-5,
         right=float((told - whole).abs().max()),

@@ -420,12 +420,8 @@ VALUE_ERRORS = {
     ),
     "q_positions must have shape (6,) or (2, 6), got (5,)": lambda: bias(q_at=AT[:5]),
     "k_positions must have shape (6,) or (2, 6), got (5,)": lambda: bias(k_at=AT[:5]),
-    "q_positions must have shape (6,) or (2, 6), got (7,)": lambda: combine(
-        q_at=torch.arange(7)
-    ),
-    "k_positions must have shape (6,) or (2, 6), got (3, 6)": lambda: combine(
-        k_at=AT.expand(3, 6)
-    ),
+    "q_positions must have shape (6,) or (2, 6), got (7,)": lambda: combine(q_at=torch.arange(7)),
+    "k_positions must have shape (6,) or (2, 6), got (3, 6)": lambda: combine(k_at=AT.expand(3, 6)),
     "q_positions must be on device cpu, got meta": lambda: bias(q_at=AT.to("meta")),
 }
 

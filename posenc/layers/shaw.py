@@ -149,7 +149,8 @@ class ShawKeys(PositionEncoding):
     ) -> torch.Tensor:
         r"""Multiply every query with the vector of every offset, and look up the pairs.
 
-        $$b_{ij} = \frac{1}{\sqrt{d}}\, \big(q\, (w^K)^\top\big)_{i,\; \operatorname{clip}(j-i) + l}$$
+        $$b_{ij} = \frac{1}{\sqrt{d}}\,
+        \big(q\, (w^K)^\top\big)_{i,\; \operatorname{clip}(j - i) + l}$$
 
         The products are computed in at least float32 and rounded once. The largest tensors are
         the result and the numbers of the columns, which heads share.
@@ -224,33 +225,7 @@ class Shaw(ShawKeys):
 
     Trained, the layer has the parameters `key_table` and `value_table` of $l + r + 1$ rows each,
     in the order of the offsets $-l \dots r$. All heads share them; layers do not. Fixed tables
-    are the same for keys and values.
-
-    Parameters
-    ----------
-    d_head
-        Width $d \ge 1$ of a head.
-    max_distance
-        How far offsets are told apart: $k \ge 0$ on both sides, or the pair $(l, r)$, to the left
-        and to the right of the query.
-    table
-        `"learned"`: trained. `"sinusoidal"`: fixed, the sinusoid of the offset. `"nezha"`: the
-        same but for the numbers, which count from 0 for the offset $-l$, as in the code and the
-        checkpoints of NEZHA. Fixed tables are computed when they are needed: there is no tensor
-        that a cast could round.
-    std
-        Standard deviation above 0 of the first values, which are normal with mean 0.
-    device, dtype
-        Of the trained vectors, as in `torch.nn.Embedding`.
-
-    Raises
-    ------
-    TypeError
-        If `d_head` is not an integer, `max_distance` is neither an integer nor two of them, or
-        `std` is not a real number.
-    ValueError
-        If `d_head` is less than 1, a distance is negative, `table` is unknown, or `std` is not
-        finite or not above 0.
+    are the same for keys and values. What the layer is made with is described at `ShawKeys`.
 
     Examples
     --------

@@ -156,8 +156,8 @@ def memory(say):
     ax.grid(axis="y")
     fig.set_label(
         say(
-            "内存随长度的变化，双对数图，d = 64，h = 8，k = 16，float32。每对一个向量是 logit 的 8 倍，"
-            "长 16384 时到 64 GiB；乘积只有十几 MiB。",
+            "内存随长度的变化，双对数图，d = 64，h = 8，k = 16，float32。"
+            "每对一个向量是 logit 的 8 倍，长 16384 时到 64 GiB；乘积只有十几 MiB。",
             "Memory against length, both axes logarithmic, d = 64, h = 8, k = 16, float32. A "
             "vector for every pair is 8 times the logits and reaches 64 GiB at 16384; the products "
             "stay below 20 MiB.",
@@ -178,8 +178,9 @@ def nezha(say):
     fig = style.figure(2.75)
     ax = style.canvas(fig)
     cell, y = (0.058, 0.082), 0.12
-    titles = say("论文：正弦的 j − i", "paper: sinusoid of j − i"), say(
-        "代码：正弦的 j − i + k", "code: sinusoid of j − i + k"
+    titles = (
+        say("论文：正弦的 j − i", "paper: sinusoid of j − i"),
+        say("代码：正弦的 j − i + k", "code: sinusoid of j − i + k"),
     )
     for column, (rows, title) in enumerate(zip(nezha_data(), titles, strict=True)):
         x, n = 0.62 + 2.25 * column, len(rows)
