@@ -4,6 +4,7 @@ The offset is $t = j - i$. Nothing of the size $n^2 d$ is ever made: logits look
 queries with the few vectors there are, and values sum weights before they multiply.
 """
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -106,9 +107,8 @@ class ShawKeys(PositionEncoding):
     ) -> None:
         super().__init__()
         self.d_head = check_count("d_head", d_head)
-        far = 2**62  # both ends of what the equation leaves of all offsets
-        left, right = clip_offsets([-far, far], max_distance).tolist()
-        self.left, self.right = -left, right
+        ends = np.array([-(2**62), 2**62])  # where the equation leaves the farthest offsets
+        self.left, self.right = abs(clip_offsets(ends, max_distance)).tolist()
         self.table = check_choice("table", table, ("learned", "sinusoidal", "nezha"))
         self.std = check_above("std", std, 0)
         self._sinusoid = Sinusoidal(self.d_head)
