@@ -20,6 +20,7 @@ from posenc.layers.learned import Learned
 from posenc.layers.relative import Tupe
 from posenc.layers.rope import Rope
 from posenc.layers.rope_axes import RopeAxes
+from posenc.layers.shaw import Shaw, ShawKeys
 from posenc.layers.sinusoidal import Sinusoidal
 
 
@@ -64,6 +65,12 @@ SCHEMES = {
         "N d + 2 d^2",
         "h n^2",
         "4 n d^2 + 2 n^2 d",
+    ),
+    "ShawKeys": Scheme(
+        lambda s: ShawKeys(s.d_head, s.k), "(2 k + 1) d_h", "b h n^2", "2 b n d (2 k + 1)"
+    ),
+    "Shaw": Scheme(
+        lambda s: Shaw(s.d_head, s.k), "2 (2 k + 1) d_h", "b h n^2", "4 b n d (2 k + 1)"
     ),
 }
 SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)

@@ -36,6 +36,8 @@ TERMS = {
     "Learned": ("none", "key", "query", "both"),
     "Rope": ("offset", "absent", "absent", "absent"),
     "Tupe": ("none", "absent", "absent", "both"),
+    "ShawKeys": ("none", "offset", "absent", "absent"),
+    "Shaw": ("none", "offset", "absent", "absent"),
 }
 
 
