@@ -343,7 +343,7 @@ def shift(scores: np.ndarray) -> np.ndarray:
     """
     S, n_q, n_k = _scores(scores)
     flat = S.reshape(*S.shape[:-2], -1)[..., n_q:]
-    return flat.reshape(*S.shape[:-1], n_q + n_k - 1)[..., :n_k]
+    return flat.reshape(*S.shape[:-1], n_q + n_k - 1)[..., :n_k].copy()
 
 
 def _scores(scores: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -417,7 +417,7 @@ def turned_scores(
 
 
 def segment_term(q: np.ndarray, same: np.ndarray, table: np.ndarray, w: np.ndarray) -> np.ndarray:
-    r"""Fifth term of XLNet: is the key's segment the query's own?
+    r"""Fifth term of XLNet, which tells keys of the query's own segment from others.
 
     $$(q_i + w)\, s_{ij}^\top, \qquad s_{ij} = \begin{cases} s_+ & \text{same segment} \\
     s_- & \text{another} \end{cases}$$
