@@ -1,29 +1,30 @@
-"""The layer of `xlnet`: equation, transformers, positions, memory, training, errors; the claims."""
+"""The layer of `xlnet`: equation, transformers, positions, memory, training, errors."""
 
 import copy
 import math
 import re
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from claims import at_most, claim
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import XLNetConfig
-from transformers.models.xlnet.modeling_xlnet import XLNetRelativeAttention
-
-from posenc.equations.xlnet import (
-    column_offsets,
-    factorisation_mask,
-    offset_vectors,
-    shift_loop,
-    terms,
+from test_xlnet import (
+    HEADS,
+    D,
+    attention,
+    both_streams,
+    encoding,
+    heads,
+    hf,
+    largest,
+    looped,
+    moved,
+    stack,
 )
+
+from posenc.equations.xlnet import shift_loop
 from posenc.layers.attention import Attention, doors
-from posenc.layers.sinusoidal import Sinusoidal
 from posenc.layers.xlnet import TransformerXL, from_xlnet, shift
 
 COMPILED = [*(["cpu"] if shutil.which("c++") else [])]  # needs a compiler
@@ -31,7 +32,6 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 4e-6, torch.bfloat16: 8e-2, to
 PATHS = {"any": {}, "shift": {"consecutive": True}, "gather": {"clamp": 24}}
 by_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 by_path = pytest.mark.parametrize("path", PATHS)
-D, HEADS = 16, 2
 
 
 @pytest.fixture(autouse=True)
@@ -41,46 +41,6 @@ def _seed():
 
 def same(a, b, tolerance=0.0):
     torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
-
-
-def largest(x):
-    return float(x.abs().max())
-
-
-def encoding(dtype=torch.float64, **more):
-    """A layer whose parameters all matter."""
-    return TransformerXL(D, HEADS, std=1.0, dtype=dtype, **more)
-
-
-def attention(dtype=torch.float64, causal=False, **more):
-    return Attention(D, HEADS, encoding(dtype, **more), causal=causal, dtype=dtype)
-
-
-def twin(layer, **more):
-    """The same weights, computed another way."""
-    other = encoding(layer.u.dtype, **more)
-    other.load_state_dict(layer.state_dict())
-    return other
-
-
-def heads(n_q, n_k, batch=2, dtype=torch.float64):
-    size = D // HEADS
-    return torch.randn(batch, HEADS, n_q, size).to(dtype), torch.randn(batch, HEADS, n_k, size).to(
-        dtype
-    )
-
-
-def looped(layer, q, k, q_at, k_at, **more):
-    """The equation, pair by pair of batch and head, in float64."""
-    q, k = q.double().numpy(), k.double().numpy()
-    W = layer.relative.weight.detach().double().numpy().reshape(HEADS, -1, D)
-    u, v = (x.detach().double().numpy() for x in (layer.u, layer.v))
-    q_at, k_at = (at.expand(len(q), -1).numpy() for at in (q_at, k_at))
-    out = np.empty((*q.shape[:3], k.shape[2]))
-    for b, h in np.ndindex(*q.shape[:2]):
-        R = offset_vectors(q_at[b][:, None] - k_at[b], D, **more)
-        out[b, h] = terms(q[b, h], k[b, h], R @ W[h].T, u[h], v[h])[1:].sum(0)
-    return torch.tensor(out / math.sqrt(D // HEADS))
 
 
 # --- the equation ------------------------------------------------------------------------------
@@ -290,49 +250,9 @@ def test_a_memory_with_gaps():
 # --- transformers ------------------------------------------------------------------------------
 
 
-def hf(d=64, n_heads=4):
-    config = XLNetConfig(vocab_size=5, d_model=d, n_head=n_heads, n_layer=1, dropout=0.0)
-    layer = XLNetRelativeAttention(config).double().eval()
-    with torch.no_grad():
-        for p in layer.parameters():
-            p.normal_(std=d**-0.5 if p.ndim == 3 else 1.0)
-    return layer
-
-
-def moved(theirs, **more):
-    layer = Attention(64, 4, TransformerXL(64, 4, dtype=torch.float64, **more), dtype=torch.float64)
-    layer.load_state_dict(
-        from_xlnet(
-            theirs.rel_attn.state_dict() if hasattr(theirs, "rel_attn") else theirs.state_dict()
-        )
-    )
-    return layer
-
-
-def both_streams(theirs, h, g, memory, order, ours):
-    """Outputs of transformers and of ours, both with residual and normalisation: two pairs."""
-    n, past = h.shape[1], memory.shape[1]
-    R = torch.tensor(offset_vectors(column_offsets(n, past + n), 64))[:, None].expand(-1, 2, -1)
-    masks = [
-        np.concatenate([np.ones((n, past), bool), factorisation_mask(order, stream=s)], axis=1)
-        for s in ("content", "query")
-    ]
-    content, query = (torch.tensor(mask) for mask in masks)
-    hidden = [(~mask).double()[:, :, None, None].expand(-1, -1, 2, 1) for mask in (content, query)]
-    want = theirs(
-        h.mT.permute(2, 0, 1), g.mT.permute(2, 0, 1), *hidden, R, None, mems=memory.transpose(0, 1)
-    )
-    at, context = past + torch.arange(n), torch.cat([memory, h], dim=1)
-    got = [
-        theirs.layer_norm(ours(x, at, context=context, mask=mask) + x)
-        for x, mask in ((h, content), (g, query))
-    ]
-    return [w.transpose(0, 1) for w in want], got
-
-
 @by_path
 def test_weights_of_xlnet_give_its_outputs_in_both_streams(path):
-    theirs = hf()
+    theirs = hf()[0]
     h, g, memory = (torch.randn(2, n, 64, dtype=torch.float64) for n in (5, 5, 3))
     ours = moved(theirs, **PATHS[path])
     want, got = both_streams(theirs, h, g, memory, [3, 0, 4, 1, 2], ours)
@@ -341,7 +261,7 @@ def test_weights_of_xlnet_give_its_outputs_in_both_streams(path):
 
 
 def test_what_belongs_to_segments_is_left_out():
-    state = from_xlnet(hf().state_dict())
+    state = from_xlnet(hf()[0].state_dict())
     wanted = {f"{name}.weight" for name in ("query", "key", "value", "output", "encoding.relative")}
     assert set(state) == wanted | {"encoding.u", "encoding.v"}
 
@@ -358,21 +278,6 @@ def test_memory_gets_no_gradient_if_it_is_detached():
     layer(new, at, context=context).sum().backward()
     assert old.grad is None
     assert new.grad.any()
-
-
-def stack(layers, segments, memory_length):
-    """Segments one after the other, each layer with the inputs of the last as its memory."""
-    memories, found = [None] * len(layers), []
-    for x in segments:
-        for i, layer in enumerate(layers):
-            old = memories[i]
-            context = x if old is None else torch.cat([old, x], dim=1)
-            past = context.shape[1] - x.shape[1]
-            memories[i] = context[:, -memory_length:].detach()
-            at = past + torch.arange(x.shape[1])
-            x = x + layer(x, at, context=context)
-        found.append(x)
-    return found
 
 
 def test_with_memory_enough_a_stack_is_the_whole_sequence():
@@ -499,7 +404,7 @@ def bias(q=Q, k=KEY, at=AT, to=TO):
 
 
 def weights(**more):
-    return {**hf().state_dict(), **more}
+    return {**hf()[0].state_dict(), **more}
 
 
 TYPE_ERRORS = {
@@ -549,202 +454,3 @@ def test_a_wrong_type_is_named(message):
 def test_a_wrong_value_is_named(message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         VALUE_ERRORS[message]()
-
-
-# --- claims ------------------------------------------------------------------------------------
-
-
-@claim("xlnet.checkpoint")
-def test_a_checkpoint_of_xlnet_moves():
-    theirs = hf()
-    h, g, memory = (torch.randn(2, n, 64, dtype=torch.float64) for n in (5, 5, 3))
-    right, wrong = moved(theirs), moved(theirs)
-    wrong.encoding.u, wrong.encoding.v = wrong.encoding.v, wrong.encoding.u
-    with torch.no_grad():
-        errors = [
-            max(
-                largest(a - b)
-                for a, b in zip(
-                    *both_streams(theirs, h, g, memory, [3, 0, 4, 1, 2], ours), strict=True
-                )
-            )
-            for ours in (right, wrong)
-        ]
-    return at_most(1e-12, right=errors[0], wrong=errors[1])
-
-
-@claim("xlnet.layer")
-def test_the_layer_in_float32_is_the_equation():
-    layer = encoding(torch.float32)
-    q, k = heads(4, 6, dtype=torch.float32)
-    at, to = torch.tensor([7, 0, 10**7, 3]), torch.tensor([10**7, 5, 4, 3, 2, 1])
-    want = looped(layer, q, k, at, to)
-    single = (at[:, None] - to).float()  # angles in float32 instead
-    theta = torch.tensor(10000.0) ** (-2 * torch.arange(D // 2) / D)
-    angle = single[..., None] * theta
-    R = torch.cat([angle.sin(), angle.cos()], -1)
-    r = (R @ layer.relative.weight.T).unflatten(-1, (HEADS, -1))
-    rough = torch.einsum("bhid,ijhd->bhij", q + layer.v[:, None], r)
-    rough = (rough + (layer.u[:, None] @ k.mT)) / math.sqrt(D // HEADS)
-    with torch.no_grad():
-        got = layer.bias(q, k, at, to).double()
-    return at_most(5e-6, right=largest(got - want), wrong=largest(rough.detach() - want))
-
-
-@claim("xlnet.general")
-def test_positions_in_any_order_are_right():
-    layer = encoding()
-    fast = twin(layer, consecutive=True)
-    q, k = heads(6, 6)
-    packed = torch.tensor([0, 1, 2, 0, 1, 2])
-    want = looped(layer, q, k, packed, packed)
-    with torch.no_grad():
-        got = layer.bias(q, k, packed, packed)
-        shifted = fast.bias(q, k, torch.arange(6), torch.arange(6))  # as though they went on
-        loud = fast.bias(q, k, packed, packed)
-    assert loud[:, :, 3:].isnan().all()
-    assert loud[..., 3:].isnan().all()
-    return at_most(1e-12, right=largest(got - want), wrong=largest(shifted - want))
-
-
-def multiplications(call, *args):
-    """Of matrix products, counted without computing them."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call(*args)
-    return counter.get_total_flops() / 2
-
-
-@claim("xlnet.cost")
-def test_the_shift_saves_most_of_the_products():
-    n, d, n_heads = 1024, 512, 8
-    q = k = torch.empty(1, n_heads, n, d // n_heads, device="meta")
-    at = torch.arange(n, device="meta")
-    content = multiplications(lambda: q @ k.mT)
-    fast, general = (
-        multiplications(
-            TransformerXL(d, n_heads, consecutive=consecutive, device="meta").bias, q, k, at, at
-        )
-        / content
-        for consecutive in (True, False)
-    )
-    pairs = torch.empty(n * n, d, device="meta")
-    W = torch.empty(d, d, device="meta")
-    naive = multiplications(lambda: pairs @ W) / content + 1  # and one product with the query
-    return at_most(
-        3.1,
-        right=fast,
-        wrong=naive,
-        general=general,
-        pairs_gib=n * n * d * 4 / 2**30,
-        columns_mib=2 * n * d * 4 / 2**20,
-    )
-
-
-@claim("xlnet.view")
-def test_the_shift_copies_nothing():
-    n = 64
-    scores = torch.randn(1, 2, n, 2 * n)
-
-    def new_bytes(y):
-        mine = y.untyped_storage()
-        return 0 if mine.data_ptr() == scores.untyped_storage().data_ptr() else mine.nbytes()
-
-    theirs = XLNetRelativeAttention.rel_shift_bnij(scores, n)
-    same(shift(scores), theirs)
-    return at_most(1, right=new_bytes(shift(scores)), wrong=new_bytes(theirs))
-
-
-@claim("xlnet.padding")
-def test_padding_on_the_left_changes_nothing():
-    x = torch.randn(1, 4, D, dtype=torch.float64)
-    padded = torch.cat([torch.zeros(1, 3, D, dtype=torch.float64), x], dim=1)
-    mask = torch.tensor([[[False] * 3 + [True] * 4]])
-    relative, absolute = attention(), Attention(D, HEADS, Sinusoidal(D), dtype=torch.float64)
-    with torch.no_grad():
-        right, wrong = (
-            largest(layer(padded, mask=mask)[:, 3:] - layer(x)) for layer in (relative, absolute)
-        )
-    return at_most(1e-13, right=right, wrong=wrong)
-
-
-@claim("xlnet.recurrence")
-def test_memory_makes_a_segment_part_of_the_whole():
-    layer = attention(causal=True, consecutive=True)
-    x = torch.randn(1, 12, D, dtype=torch.float64)
-    old, new = x.split(6, dim=1)
-    at = torch.arange(6)
-    with torch.no_grad():
-        want = layer(x)[:, 6:]
-        got = layer(new, 6 + at, context=torch.cat([old.detach(), new], dim=1))
-        # Positions that begin anew, as those of absolute encodings do: two tokens in each place.
-        both = torch.cat([at, at])
-        clash = twin(layer.encoding)
-        restarted = Attention(D, HEADS, clash, dtype=torch.float64)
-        restarted.load_state_dict(layer.state_dict())
-        visible = torch.ones(6, 12, dtype=torch.bool).tril(6)
-        wrong = restarted(
-            new, at, context=torch.cat([old, new], 1), context_positions=both, mask=visible
-        )
-        alone = layer(new)
-    return at_most(
-        1e-13, right=largest(got - want), wrong=largest(wrong - want), alone=largest(alone - want)
-    )
-
-
-@claim("xlnet.reach")
-def test_every_layer_reaches_one_memory_further():
-    n_layers, length, n_segments = 3, 4, 6
-    layers = [attention(causal=True, consecutive=True) for _ in range(n_layers)]
-    x = torch.randn(1, n_segments * length, D, dtype=torch.float64)
-    first = (n_segments - 1) * length  # of the last segment
-
-    def last(x):
-        with torch.no_grad():
-            return stack(layers, x.split(length, dim=1), length)[-1]
-
-    want = last(x)
-
-    def change(places):
-        other = x.clone()
-        other[:, places] += 1
-        return largest(last(other) - want)
-
-    reached = first - n_layers * length
-    return at_most(
-        1e-13,
-        right=change(slice(reached)),
-        wrong=change(reached),
-        layers=n_layers,
-        memory=length,
-        reach=first - reached,
-    )
-
-
-@claim("xlnet.streams")
-def test_a_token_is_predicted_without_being_seen():
-    order, n = [3, 0, 4, 1, 2], 5
-    layers = [attention() for _ in range(2)]
-    content, query = (
-        torch.tensor(factorisation_mask(order, stream=s)) for s in ("content", "query")
-    )
-    x, start = torch.randn(1, n, D, dtype=torch.float64), torch.randn(D, dtype=torch.float64)
-
-    def run(x, query):
-        h, g = x, start.expand(1, n, D)  # the query stream begins with the same vector everywhere
-        with torch.no_grad():
-            for layer in layers:
-                g = g + layer(g, context=h, mask=query)
-                h = h + layer(h, mask=content)
-        return h, g
-
-    def leak(query):
-        found, (h, g) = 0.0, run(x, query)
-        for turn, place in enumerate(order):
-            other = x.clone()
-            other[:, place] += 1
-            h2, g2 = run(other, query)
-            found = max(found, largest((g2 - g)[:, order[: turn + 1]]))  # its own place included
-            found = max(found, largest((h2 - h)[:, order[:turn]]) if turn else 0.0)
-        return found
-
-    return at_most(1e-13, right=leak(query), wrong=leak(content))
