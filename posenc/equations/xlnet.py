@@ -453,10 +453,10 @@ def segment_term(q: np.ndarray, same: np.ndarray, table: np.ndarray, w: np.ndarr
 
     Which of two segments is the first does not matter.
 
-    >>> segments = np.array([0, 0, 1])
-    >>> flipped = 1 - segments
-    >>> a, b = segments[:, None] == segments, flipped[:, None] == flipped
-    >>> bool(np.array_equal(a, b))
+    >>> def term(segments):
+    ...     same = segments[:, None] == segments
+    ...     return segment_term(np.ones((3, 1)), same, np.array([[1.0], [-1.0]]), np.zeros(1))
+    >>> bool(np.array_equal(term(np.array([0, 0, 1])), term(np.array([1, 1, 0]))))
     True
 
     See Also
