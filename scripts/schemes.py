@@ -21,6 +21,7 @@ from posenc.layers.relative import Tupe
 from posenc.layers.rope import Rope
 from posenc.layers.rope_axes import RopeAxes
 from posenc.layers.sinusoidal import Sinusoidal
+from posenc.layers.xlnet import TransformerXL
 
 
 class Sizes(NamedTuple):
@@ -64,6 +65,12 @@ SCHEMES = {
         "N d + 2 d^2",
         "h n^2",
         "4 n d^2 + 2 n^2 d",
+    ),
+    "TransformerXL": Scheme(
+        lambda s: TransformerXL(s.d, s.h),
+        "d^2 + 2 d",
+        "b h n^2",
+        "2 b n d^2 + 2 b h n^2 d + 2 b n d",
     ),
 }
 SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)
