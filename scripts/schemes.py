@@ -22,6 +22,7 @@ from posenc.layers.rope import Rope
 from posenc.layers.rope_axes import RopeAxes
 from posenc.layers.shaw import Shaw, ShawKeys
 from posenc.layers.sinusoidal import Sinusoidal
+from posenc.layers.xlnet import TransformerXL
 
 
 class Sizes(NamedTuple):
@@ -71,6 +72,12 @@ SCHEMES = {
     ),
     "Shaw": Scheme(
         lambda s: Shaw(s.d_head, s.k), "2 (2 k + 1) d_h", "b h n^2", "4 b n d (2 k + 1)"
+    ),
+    "TransformerXL": Scheme(
+        lambda s: TransformerXL(s.d, s.h),
+        "d^2 + 2 d",
+        "b h n^2",
+        "2 b n d^2 + 2 b h n^2 d + 2 b n d",
     ),
 }
 SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)

@@ -38,6 +38,7 @@ TERMS = {
     "Tupe": ("none", "absent", "absent", "both"),
     "ShawKeys": ("none", "offset", "absent", "absent"),
     "Shaw": ("none", "offset", "absent", "absent"),
+    "TransformerXL": ("none", "offset", "none", "offset"),
 }
 
 
