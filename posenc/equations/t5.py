@@ -123,7 +123,7 @@ def buckets(
 
     Examples
     --------
-    >>> buckets([-200, -91, -90, -1, 0, 1, 200])
+    >>> buckets(np.array([-200, -91, -90, -1, 0, 1, 200]))
     array([15, 15, 14,  1,  0, 17, 31])
 
     Bucket 16 would be for the distance 0 after the query, which there is not.
@@ -133,7 +133,7 @@ def buckets(
 
     A decoder: what comes after the query is not told apart, because a mask hides it.
 
-    >>> buckets([-200, -1, 0, 1, 200], bidirectional=False)
+    >>> buckets(np.array([-200, -1, 0, 1, 200]), bidirectional=False)
     array([31,  1,  0,  0,  0])
 
     See Also
@@ -202,7 +202,7 @@ def position_bias(
 
     The second head prefers its own token, and does not tell before from after.
 
-    >>> position_bias(table, [-1, 0, 1], 2)[1]
+    >>> position_bias(table, np.arange(-1, 2), 2)[1]
     array([0., 1., 0.])
 
     See Also
