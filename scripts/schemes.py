@@ -21,6 +21,7 @@ from posenc.layers.relative import Tupe
 from posenc.layers.rope import Rope
 from posenc.layers.rope_axes import RopeAxes
 from posenc.layers.sinusoidal import Sinusoidal
+from posenc.layers.t5 import T5
 
 
 class Sizes(NamedTuple):
@@ -65,6 +66,7 @@ SCHEMES = {
         "h n^2",
         "4 n d^2 + 2 n^2 d",
     ),
+    "T5": Scheme(lambda s: T5(s.h, s.B), "B h", "h n^2", "0"),
 }
 SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)
 

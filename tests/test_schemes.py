@@ -36,6 +36,7 @@ TERMS = {
     "Learned": ("none", "key", "query", "both"),
     "Rope": ("offset", "absent", "absent", "absent"),
     "Tupe": ("none", "absent", "absent", "both"),
+    "T5": ("none", "absent", "absent", "offset"),
 }
 
 

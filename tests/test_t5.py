@@ -12,7 +12,6 @@ import torch
 from claims import at_most, claim
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import T5Config, UMT5Config
 from transformers.models.t5.modeling_t5 import T5Attention, T5EncoderModel
 from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
@@ -28,6 +27,7 @@ from posenc.equations.t5 import (
 )
 from posenc.layers.attention import Attention, PositionEncoding
 from posenc.layers.t5 import T5, attend_by_offset
+from scripts.bench import peak
 
 ENCODER = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91]
 DECODER = [*range(16), 16, 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113]
@@ -367,33 +367,6 @@ class Unscaled(PositionEncoding):
     """No bias and no scale: T5's cross-attention."""
 
     scale = 1.0
-
-
-class Fresh(TorchDispatchMode):
-    """Collects the size in bytes of every new piece of memory that operations return."""
-
-    def __init__(self):
-        super().__init__()
-        self.sizes = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                self.sizes[storage.data_ptr()] = storage.nbytes()
-        return out
-
-    @property
-    def largest(self):
-        return max(self.sizes.values())
-
-
-def largest_piece(call):
-    """Bytes of the largest piece of memory that a call makes."""
-    with Fresh() as fresh:
-        call()
-    return fresh.largest
 
 
 # --- claims: the logits ------------------------------------------------------------------------
@@ -803,30 +776,50 @@ def test_attention_by_offset_is_attention_with_the_bias():
 
 
 @claim("t5.memory")
-def test_without_a_gradient_of_the_bias_no_piece_of_memory_grows_with_the_square():
-    """Largest piece in a forward and a backward pass, in sizes of q; wrong: the whole matrix.
+def test_the_bias_by_offset_adds_three_times_the_queries_at_any_length():
+    """Peak of a forward and a backward pass, in sizes of q, more than without a bias.
 
-    PyTorch's fast kernel works on blocks in memory of its own, of a fixed size per thread.
+    Two heads of width 32; wrong: the whole matrix as a bias, at the smaller length.
     """
-    heads, n, d = 2, 1024, 32
-    q, k, v, g = torch.randn(4, 1, heads, n, d)
+    found = {n: memory_of(n) for n in (512, 1024)}
+    more = {
+        n: {name: size - each["plain"] for name, size in each.items()} for n, each in found.items()
+    }
+    return at_most(
+        4,
+        right=max(each["ours"] for each in more.values()),
+        wrong=min(more[512]["whole"], more[512]["learned"]),
+        plain=found[1024]["plain"],
+        **{f"{name}_{n}": each[name] for n, each in more.items() for name in ("whole", "learned")},
+    )
+
+
+def memory_of(n, heads=2, d=32):
+    """Peak memory of attention and its gradients, in sizes of q, for several kinds of bias."""
+    q, k, v, g = (torch.randn(1, heads, n, d) for _ in range(4))
     inputs = [x.requires_grad_() for x in (q, k, v)]
     frozen = torch.randn(heads, 2 * n - 1)
     learned = frozen.clone().requires_grad_()
-    unit = q.untyped_storage().nbytes() / 4  # four tensors share it
-
-    def step(bias):
-        z = attend_by_offset(q, k, v, bias, scale=1.0)
-        torch.autograd.grad(z, inputs + [bias] * bias.requires_grad, g)
+    encoding, at = T5(heads), torch.arange(n)
+    fused = torch.nn.functional.scaled_dot_product_attention
 
     def whole():
-        matrix = T5(heads).bias(q, k, torch.arange(n), torch.arange(n))[None].detach()
-        torch.nn.functional.scaled_dot_product_attention(q, k, v, matrix, scale=1.0)
+        return fused(q, k, v, encoding.bias(q, k, at, at)[None].detach(), scale=1.0)
 
-    sizes = [
-        largest_piece(call) / unit for call in (lambda: step(frozen), whole, lambda: step(learned))
-    ]
-    return at_most(3, right=sizes[0], wrong=min(sizes[1:]), whole=sizes[1], learned=sizes[2])
+    calls = {
+        "plain": lambda: fused(q, k, v, scale=1.0),
+        "ours": lambda: attend_by_offset(q, k, v, frozen, scale=1.0),
+        "whole": whole,
+        "learned": lambda: attend_by_offset(q, k, v, learned, scale=1.0),
+    }
+    wanted = {"learned": [*inputs, learned]}
+
+    def step(name):
+        return torch.autograd.grad(calls[name](), wanted.get(name, inputs), g)
+
+    for name in calls:
+        step(name)  # what is made once does not count
+    return {name: peak(lambda name=name: step(name)) / q.nbytes for name in calls}
 
 
 @claim("t5.gradient")
