@@ -84,8 +84,9 @@ def test_a_formula_is_made_of_sizes_only():
 # --- the table ---------------------------------------------------------------------------------
 
 
-def test_both_languages_have_the_same_table_but_for_words():
-    zh, en = (shown.table(language).splitlines() for language in ("zh", "en"))
+@pytest.mark.parametrize("which", ["terms", "costs"])
+def test_both_languages_have_the_same_table_but_for_words(which):
+    zh, en = (shown.table(language, which).splitlines() for language in ("zh", "en"))
     assert len(zh) == len(en) == 2 + len(SCHEMES)
     assert all(line.count(" | ") == zh[0].count(" | ") for line in (*zh, *en))
     numbers = [[line.split("$")[1::2] for line in lines] for lines in (zh, en)]
@@ -93,12 +94,15 @@ def test_both_languages_have_the_same_table_but_for_words():
 
 
 def test_rows_can_be_picked():
-    lines = shown.table("en", "Tupe,PositionEncoding").splitlines()
-    assert [line.split("`")[1] for line in lines[2:]] == ["Tupe", "NoPE"]
-    assert "$N d + 2 d^2$<br>1,572,864" in lines[2]
-    assert lines[2].startswith("| [`Tupe`](relative.md) | free | – | – | $i, j$ | – | – |")
+    terms = shown.table("en", "terms", "Tupe,PositionEncoding").splitlines()[2:]
+    assert [line.split("`")[1] for line in terms] == ["Tupe", "NoPE"]
+    assert terms[0] == "| [`Tupe`](relative.md) | free | – | – | $i, j$ | – | – |"
+    [costs] = shown.table("zh", "costs", "Tupe").splitlines()[2:]
+    assert "| $N d + 2 d^2$ = 1,572,864 | $h n^2$ = 3,145,728 |" in costs
     with pytest.raises(KeyError, match="Nothing"):
-        shown.table("en", "Nothing")
+        shown.table("en", "terms", "Nothing")
+    with pytest.raises(ValueError, match=r"^no table of 'doors'; there are terms, costs$"):
+        shown.table("en", "doors")
 
 
 def test_what_fails_is_said_and_not_kept(tmp_path):

@@ -243,8 +243,10 @@ def tupe_logits(
 ) -> np.ndarray:
     r"""Logits of one head with untied positions (TUPE): content and position never multiply.
 
-    $$e_{ij} = \frac{x_i W^Q (x_j W^K)^\top}{\sqrt{2 d_k}} + v_{ij}, \qquad
-    v_{ij} = \frac{p_i U^Q (p_j U^K)^\top}{\sqrt{2 d_k}}$$
+    $$\begin{aligned}
+    e_{ij} &= \frac{x_i W^Q (x_j W^K)^\top}{\sqrt{2 d_k}} + v_{ij} \\
+    v_{ij} &= \frac{p_i U^Q (p_j U^K)^\top}{\sqrt{2 d_k}}
+    \end{aligned}$$
 
     With `theta`, row 0 belongs to a class token that has no place in the sentence: $v_{0j}$
     becomes $\vartheta_1$ for all $j$, and $v_{i0}$ becomes $\vartheta_2$ for $i > 0$.

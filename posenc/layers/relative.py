@@ -170,7 +170,7 @@ class Tupe(PositionEncoding):
         Width of the rows, a multiple of `n_heads`.
     n_heads
         Number of heads; they share the rows and have maps of their own.
-    cls
+    class_token
         Position 0 belongs to a class token that has no place in the sentence. Then
         $v_{0j} = \vartheta_1$ for all $j$ and $v_{i0} = \vartheta_2$ for $i > 0$, two numbers for
         every head.
@@ -237,7 +237,7 @@ class Tupe(PositionEncoding):
         d_model: int,
         n_heads: int,
         *,
-        cls: bool = False,
+        class_token: bool = False,
         max_distance: int | None = None,
         std: float = 1.0,
         device: torch.device | str | None = None,
@@ -255,7 +255,7 @@ class Tupe(PositionEncoding):
         options = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.empty(n_positions, d_model, **options))
         self.query, self.key = (nn.Linear(d_model, d_model, False, **options) for _ in range(2))
-        self.theta = nn.Parameter(torch.empty(2, n_heads, **options)) if cls else None
+        self.theta = nn.Parameter(torch.empty(2, n_heads, **options)) if class_token else None
         self.relative = None
         if max_distance is not None:
             width = 2 * check_count("max_distance", max_distance) + 1
@@ -270,7 +270,7 @@ class Tupe(PositionEncoding):
 
         Examples
         --------
-        >>> layer = Tupe(4, 2, n_heads=1, cls=True, device="meta").to_empty(device="cpu")
+        >>> layer = Tupe(4, 2, n_heads=1, class_token=True, device="meta").to_empty(device="cpu")
         >>> layer.reset_parameters()
         >>> layer.theta.detach()
         tensor([[0.],
@@ -288,8 +288,8 @@ class Tupe(PositionEncoding):
 
         $$v_{ij} = \frac{p_i U^Q (p_j U^K)^\top}{\sqrt{2 d_{head}}} + b_{j-i}$$
 
-        With `cls`, row and column of position 0 hold $\vartheta_1$ and $\vartheta_2$ instead. No
-        content is needed: a model may compute it once for all of its layers.
+        With `class_token`, row and column of position 0 hold $\vartheta_1$ and $\vartheta_2$
+        instead. No content is needed: a model may compute it once for all of its layers.
 
         Parameters
         ----------
@@ -323,10 +323,11 @@ class Tupe(PositionEncoding):
         """
         t = offsets(q_positions, k_positions)
         q = self._heads("q_positions", q_positions, self.query)
-        v = self.scale * q @ self._heads("k_positions", k_positions, self.key).mT
+        k = self._heads("k_positions", k_positions, self.key)
+        v = q @ k.mT / math.sqrt(2 * self.d_model // self.n_heads)
         if self.relative is not None:
-            k = self.relative.shape[1] // 2
-            v = v + self.relative[:, t.clamp(-k, k) + k].movedim(0, -3)
+            most = self.relative.shape[1] // 2
+            v = v + self.relative[:, t.clamp(-most, most) + most].movedim(0, -3)
         if self.theta is None:
             return v
         from_cls, to_cls = self.theta[..., None, None]
@@ -369,7 +370,7 @@ class Tupe(PositionEncoding):
         --------
         A class token looks at all positions alike, and all look at it alike.
 
-        >>> layer = Tupe(9, 4, n_heads=1, cls=True)
+        >>> layer = Tupe(9, 4, n_heads=1, class_token=True)
         >>> layer.theta = nn.Parameter(torch.tensor([[1.0], [2.0]]))
         >>> q = k = torch.zeros(1, 1, 3, 4)
         >>> v = layer.bias(q, k, torch.arange(3), torch.arange(3)).detach()

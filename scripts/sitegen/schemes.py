@@ -10,20 +10,31 @@ from scripts.sitegen import tables
 from scripts.sitegen.tree import ROOT, closure, fingerprint, store
 
 HEADS = {
-    "zh": ("编码", "ee", "ep", "pe", "pp", "值", "权重", "参数", "新占的数", "FLOPs"),
-    "en": ("scheme", "ee", "ep", "pe", "pp", "values", "weights", "parameters", "held", "FLOPs"),
+    "terms": {
+        "zh": ("编码", "ee", "ep", "pe", "pp", "值", "权重"),
+        "en": ("scheme", "ee", "ep", "pe", "pp", "values", "weights"),
+    },
+    "costs": {
+        "zh": ("编码", "参数", "新占的数", "FLOPs"),
+        "en": ("scheme", "parameters", "held", "FLOPs"),
+    },
 }
+COSTS = ("parameters", "held", "flops")
 NAMES = {"PositionEncoding": "NoPE"}
 DEPENDS = {"query": "$i$", "key": "$j$", "offset": "$j - i$", "both": "$i, j$", "absent": "–"}
 NONE = {"zh": "无位置", "en": "free"}
 KNOWS = {"zh": ("–", "有位置"), "en": ("–", "position")}
 
 
-def table(language: str, names: str = "", root: Path = ROOT) -> str:
-    """Markdown of the table; `names`, joined by commas, picks rows, and their order."""
+def table(language: str, which: str, names: str = "", root: Path = ROOT) -> str:
+    """Markdown of the `"terms"` or the `"costs"`; `names`, joined by commas, picks rows."""
+    if which not in HEADS:
+        raise ValueError(f"no table of {which!r}; there are {', '.join(HEADS)}")
     rows = measured(root)
     picked = names.split(",") if names else rows
-    return tables.table(HEADS[language], [_row(name, rows[name], language) for name in picked])
+    cells = _terms if which == "terms" else _costs
+    lines = [[_link(name, rows[name]), *cells(rows[name], language)] for name in picked]
+    return tables.table(HEADS[which][language], lines)
 
 
 def measured(root: Path = ROOT) -> dict[str, dict]:
@@ -46,16 +57,15 @@ def _run(root: Path) -> str:
     return run.stdout
 
 
-def _row(name: str, row: dict, language: str) -> list[str]:
+def _link(name: str, row: dict) -> str:
+    return f"[`{NAMES.get(name, name)}`]({row['page']}.md)"
+
+
+def _terms(row: dict, language: str) -> list[str]:
     depends = {**DEPENDS, "none": NONE[language]}
-    costs = [_cost(*row[cost]) for cost in ("parameters", "held", "flops")]
-    return [
-        f"[`{NAMES.get(name, name)}`]({row['page']}.md)",
-        *(depends[word] for word in row["terms"]),
-        *(KNOWS[language][row[door]] for door in ("values", "weights")),
-        *costs,
-    ]
+    doors = [KNOWS[language][row[door]] for door in ("values", "weights")]
+    return [*(depends[word] for word in row["terms"]), *doors]
 
 
-def _cost(formula: str, count: int) -> str:
-    return f"${formula}$<br>{count:,}" if count else "0"
+def _costs(row: dict, _: str) -> list[str]:
+    return [f"${row[c][0]}$ = {row[c][1]:,}" if row[c][1] else "0" for c in COSTS]

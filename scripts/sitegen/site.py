@@ -202,7 +202,7 @@ class Site:
                 self.root, self.language, self.claims, lambda test: up + self.test_address(test)
             ),
             "references": cited,
-            "schemes": lambda names, _: schemes.table(self.language, names, self.root),
+            "schemes": lambda which, names: schemes.table(self.language, which, names, self.root),
             "terms": lambda _, __: terms.table(self.language, self.root),
             "value": lambda name, spec: claims.value(name, spec, self.claims),
         }
