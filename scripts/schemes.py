@@ -23,6 +23,8 @@ from posenc.layers.rope_axes import RopeAxes
 from posenc.layers.shaw import Shaw, ShawKeys
 from posenc.layers.sinusoidal import Sinusoidal
 from posenc.layers.xlnet import TransformerXL
+    ),
+from posenc.layers.t5 import T5
 
 
 class Sizes(NamedTuple):
@@ -79,6 +81,7 @@ SCHEMES = {
         "b h n^2",
         "2 b n d^2 + 2 b h n^2 d + 2 b n d",
     ),
+    "T5": Scheme(lambda s: T5(s.h, s.B), "B h", "h n^2", "0"),
 }
 SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)
 

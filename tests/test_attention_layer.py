@@ -440,6 +440,36 @@ def test_fused_is_one_call_of_scaled_dot_product_attention(fused, monkeypatch):
     assert calls == ([(torch.bfloat16, 1.0)] if fused else [])
 
 
+class Short(Distance):
+    """A scheme that says how it was asked to do the whole attention."""
+
+    asked = None
+
+    def attend(self, q, k, v, scale, causal):
+        self.asked = scale, causal
+        return torch.zeros_like(v)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@torch.no_grad()
+def test_a_shorter_way_is_taken_where_positions_are_the_default(causal):
+    encoding, x = Short(), torch.randn(1, 3, 8)
+    assert not Attention(8, 2, encoding, causal=causal, fused=True)(x).any()
+    assert encoding.asked == (0.5, causal)
+    assert doors(Short) == ("logits",)
+
+
+@pytest.mark.parametrize("given", ["positions", "context", "mask", "not fused"])
+@torch.no_grad()
+def test_positions_context_and_mask_go_through_the_doors(given):
+    encoding, x = Short(), torch.randn(1, 3, 8)
+    tensors = {"positions": torch.arange(3), "context": x, "mask": torch.ones(3, 3).bool()}
+    arguments = {name: value for name, value in tensors.items() if name == given}
+    layer = Attention(8, 2, encoding, fused=given != "not fused")
+    same(layer(x, **arguments), twin(layer, encoding=Distance())(x))
+    assert encoding.asked is None
+
+
 @both_paths
 def test_autocast_takes_what_it_casts(fused):
     layer = Attention(8, 2, Distance(), causal=True, fused=fused)

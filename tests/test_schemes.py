@@ -39,6 +39,7 @@ TERMS = {
     "ShawKeys": ("none", "offset", "absent", "absent"),
     "Shaw": ("none", "offset", "absent", "absent"),
     "TransformerXL": ("none", "offset", "none", "offset"),
+    "T5": ("none", "absent", "absent", "offset"),
 }
 
 
