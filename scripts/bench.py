@@ -1,30 +1,39 @@
 """Measure posenc beside its peers and write docs/benchmarks.json, which the benchmarks page shows.
 
 One thread. The calls of a group take turns, so that whatever else the machine does hits all of
-them alike; what counts is the ratio of medians within a group.
+them alike; what counts is the ratio of medians within a group. Memory is counted, not timed, and is
+the same on every run. A section that measures something has a module `scripts/bench_<key>.py` with
+a function `groups()`, which is found by its name.
 """
 
+import importlib
 import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.profiler import ProfilerActivity, profile
 
 from posenc.layers.attention import Attention, PositionEncoding
+from scripts.sitegen.tree import ROOT, keys
 
-OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks.json"
+OUT = ROOT / "docs/benchmarks.json"
 BATCH, N, WIDTH, HEADS = 1, 1024, 512, 8
 ROUNDS, IMPORT_ROUNDS = 31, 15
 
 Name = dict[str, str]  # by language
+Calls = Mapping[str, Callable[[], object]]
 
 
 class Table(PositionEncoding):
@@ -38,7 +47,7 @@ class Table(PositionEncoding):
         return self.table
 
 
-def seconds(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def seconds(calls: Calls, rounds: int) -> dict[str, float]:
     """Median duration of each call; they take turns, every other round backwards."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
@@ -49,19 +58,81 @@ def seconds(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
     return {name: median(found[1:]) for name, found in times.items()}  # the first warms up
 
 
+def peak(call: Callable[[], object]) -> int:
+    """Greatest number of bytes that `call` holds at one time, its result included.
+
+    Counts what PyTorch allocates on the CPU meanwhile, native kernels included; that older memory
+    is freed meanwhile makes it no less. What is made only once, such as a compiled graph, counts
+    too unless it is there: call it once before.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = call()
+    kineto: Any = profiler.profiler
+    events = kineto.kineto_results.events()
+    del result  # not before the last event
+    steps = [event.nbytes() for event in events if event.name() == "[memory]"]
+    return max(accumulate(steps, initial=0))
+
+
+def peaks(calls: Calls) -> dict[str, int]:
+    """Peak memory of each call, in bytes."""
+    return {name: peak(call) for name, call in calls.items()}
+
+
 def rounded(x: float) -> float:
     """Three digits: more would be noise."""
     return float(f"{x:.3g}")
 
 
-def row(name: Name, time: float, base: float, *, ours: bool, **setting: str) -> dict:
+def row(
+    name: Name,
+    time: float,
+    base: float,
+    *,
+    ours: bool,
+    memory: tuple[int, int] | None = None,
+    **setting: str,
+) -> dict:
+    """What the page shows of one call; `memory` is its peak and that of the base, in bytes."""
     return {
         "name": name,
         "ours": ours,
         **{key: setting.get(key, "–") for key in ("shape", "layout", "dtype")},
         "milliseconds": rounded(1e3 * time),
         "ratio": rounded(time / base),
+        **({"bytes": memory[0], "memory": rounded(memory[0] / memory[1])} if memory else {}),
     }
+
+
+def group(
+    title: Name,
+    names: Mapping[str, Name],
+    times: Mapping[str, float],
+    memory: Mapping[str, int],
+    *,
+    base: str = "clone",
+    ours: tuple[str, ...],
+    targets: list[dict] | None = None,
+    setting: Mapping[str, str],
+    settings: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict:
+    """One table: a row for each call that was timed, as multiples of the call `base`.
+
+    Rows are `ours` if their keys begin so. All have the same `setting` (shape, layout, dtype) but
+    those in `settings`; those without a peak say nothing of memory.
+    """
+    rows = [
+        row(
+            names[key],
+            time,
+            times[base],
+            ours=key.startswith(ours),
+            memory=(memory[key], memory[base]) if key in memory else None,
+            **{**setting, **(settings or {}).get(key, {})},
+        )
+        for key, time in times.items()
+    ]
+    return {"title": title, "base": names[base], "rows": rows, "targets": targets or []}
 
 
 def target(zh: str, en: str, value: float, limit: float) -> dict:
@@ -77,17 +148,14 @@ HEADED = {
     "dtype": "float32",
 }
 NAMES = {
-    "clone": ({"zh": "复制同样大小的输出", "en": "clone() of the same output"}, LAYER),
-    "reference": ({"zh": "posenc，逐式写出", "en": "posenc, as the formula"}, LAYER),
-    "fused": ({"zh": "posenc，fused=True", "en": "posenc, fused=True"}, LAYER),
-    "torch": ({"zh": "torch.nn.MultiheadAttention", "en": "torch.nn.MultiheadAttention"}, LAYER),
-    "kernel": (
-        {
-            "zh": "只有 scaled_dot_product_attention，没有四个投影",
-            "en": "scaled_dot_product_attention alone, without the four projections",
-        },
-        HEADED,
-    ),
+    "clone": {"zh": "复制同样大小的输出", "en": "clone() of the same output"},
+    "posenc": {"zh": "posenc，逐式写出", "en": "posenc, as the formula"},
+    "posenc fused": {"zh": "posenc，fused=True", "en": "posenc, fused=True"},
+    "torch": {"zh": "torch.nn.MultiheadAttention", "en": "torch.nn.MultiheadAttention"},
+    "kernel": {
+        "zh": "只有 scaled_dot_product_attention，没有四个投影",
+        "en": "scaled_dot_product_attention alone, without the four projections",
+    },
 }
 
 
@@ -118,29 +186,27 @@ def attention_calls(table: torch.Tensor | None) -> dict[str, Callable[[], torch.
     out = ours(x)
     calls = {
         "clone": out.clone,
-        "reference": lambda: ours(x),
-        "fused": lambda: fused(x),
+        "posenc": lambda: ours(x),
+        "posenc fused": lambda: fused(x),
         "torch": lambda: theirs(x, x, x, need_weights=False, attn_mask=mask)[0],
         "kernel": lambda: scaled_dot_product_attention(q, k, v, attn_mask=table),
     }
-    for name in ("fused", "torch"):
+    for name in ("posenc fused", "torch"):
         torch.testing.assert_close(calls[name](), out)
     return calls
 
 
 def attention_group(title: Name, table: torch.Tensor | None) -> dict:
-    found = seconds(attention_calls(table), ROUNDS)
-    rows = [
-        row(
-            name,
-            found[key],
-            found["clone"],
-            ours=key in ("reference", "fused"),
-            **setting,
-        )
-        for key, (name, setting) in NAMES.items()
-    ]
-    return {"title": title, "base": NAMES["clone"][0], "rows": rows}
+    calls = attention_calls(table)
+    return group(
+        title,
+        NAMES,
+        seconds(calls, ROUNDS),
+        peaks(calls),
+        ours=("posenc",),
+        setting=LAYER,
+        settings={"kernel": HEADED},
+    )
 
 
 def distances() -> torch.Tensor:
@@ -201,9 +267,16 @@ def import_group() -> dict:
     }
 
 
-def main() -> None:
-    from scripts import bench_rope  # it takes its rows from here
+def benches() -> list[ModuleType]:
+    """The modules of the sections that measure something, in the order of the nav."""
+    found = [f"bench_{key}" for key in keys()]
+    there = {path.stem for path in Path(__file__).parent.glob("bench_*.py")}
+    if strays := there.difference(found):
+        raise ValueError(f"scripts/bench_<key>.py must be named by a key, got {sorted(strays)}")
+    return [importlib.import_module(f"scripts.{name}") for name in found if name in there]
 
+
+def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     with torch.no_grad():
@@ -214,7 +287,8 @@ def main() -> None:
         print("attention with a bias", flush=True)
         title = {"zh": "加偏置的注意力", "en": "Attention with a bias"}
         biased = attention_group(title, distances()[None].expand(BATCH, -1, -1, -1))
-        rotary, errors = bench_rope.groups(), bench_rope.errors()
+        sections = [group for module in benches() for group in module.groups()]
+        errors = importlib.import_module("scripts.bench_rope").errors()
     print("imports", flush=True)
     result = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -223,11 +297,11 @@ def main() -> None:
         "torch": torch.__version__.partition("+")[0],
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": 1,
-        "groups": [plain, biased, *rotary, import_group()],
+        "groups": [plain, biased, *sections, import_group()],
         "errors": errors,
     }
     OUT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"wrote {OUT.relative_to(OUT.parents[1])}")
+    print(f"wrote {OUT.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -17,22 +17,22 @@ from transformers.models.llama import modeling_llama as llama
 
 from posenc.equations.rope import rotate
 from posenc.layers.rope import Rope, apply_rotary
-from scripts.bench import Name, rounded, row, seconds, target
+from scripts.bench import Name, group, peaks, rounded, seconds, target
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it still uses torch.jit
     from x_transformers import x_transformers
 
 HEADS, KEY_HEADS, N, D = 32, 8, 2048, 128
+SHAPE = f"1 × ({HEADS} + {KEY_HEADS}) × {{}} × {D}"
 ROUNDS, TOKEN_ROUNDS = 15, 401
 POSITIONS = (10**3, 10**5, 10**6, 10**7)
 MEMORY = {"(b, n, h, d)": True, "(b, h, n, d)": False}  # is it a transposed view?
 LAYOUTS = ("interleaved", "halves")
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.07}  # angles of peers are float32
 
-CLONE = {"zh": "复制 q 和 k", "en": "clone() of q and k"}
 NAMES: dict[str, Name] = {
-    "clone": CLONE,
+    "clone": {"zh": "复制 q 和 k", "en": "clone() of q and k"},
     "hf": {"zh": "transformers Llama（halves）", "en": "transformers Llama (halves)"},
     "hf tables": {
         "zh": "transformers Llama（halves），含算表",
@@ -230,7 +230,7 @@ def rope_group(dtype: torch.dtype, memory: str) -> dict:
     at = torch.arange(N)
     calls = peer_calls(q, k, at) | our_calls(q, k, at) | compiled_calls(q, k, at)
     check(calls, dtype)
-    found = seconds(calls, ROUNDS)
+    found, held = seconds(calls, ROUNDS), peaks(calls)
     promised = targets(found, dtype)
     if dtype == torch.bfloat16:
         share = error_share(q, at, calls)
@@ -244,7 +244,8 @@ def rope_group(dtype: torch.dtype, memory: str) -> dict:
         )
     kind = str(dtype).removeprefix("torch.")
     title = {"zh": f"RoPE，{kind}，{memory}", "en": f"RoPE, {kind}, {memory}"}
-    return group(title, found, promised, memory, kind, N)
+    setting = {"shape": SHAPE.format(N), "layout": memory, "dtype": kind}
+    return group(title, NAMES, found, held, ours=LAYOUTS, targets=promised, setting=setting)
 
 
 def token_group(dtype: torch.dtype) -> dict:
@@ -252,7 +253,7 @@ def token_group(dtype: torch.dtype) -> dict:
     at = torch.tensor([1000])
     calls = peer_calls(q, k, at) | our_calls(q, k, at) | whole_calls(q, k, at)
     check(calls, dtype)
-    found = seconds(calls, TOKEN_ROUNDS)
+    found, held = seconds(calls, TOKEN_ROUNDS), peaks(calls)
     promised = [
         target(f"{zh}，与 transformers 之比", f"{en}, as a share of transformers", share, 1)
         for zh, en, share in [
@@ -267,24 +268,8 @@ def token_group(dtype: torch.dtype) -> dict:
     ]
     kind = str(dtype).removeprefix("torch.")
     title = {"zh": f"RoPE，解码一个词元，{kind}", "en": f"RoPE, one decoded token, {kind}"}
-    return group(title, found, promised, "(b, h, n, d)", kind, 1)
-
-
-def group(title, found, promised, memory, kind, n) -> dict:
-    shape = f"1 × ({HEADS} + {KEY_HEADS}) × {n} × {D}"
-    rows = [
-        row(
-            NAMES[name],
-            time,
-            found["clone"],
-            ours=name.startswith(LAYOUTS),
-            shape=shape,
-            layout=memory,
-            dtype=kind,
-        )
-        for name, time in found.items()
-    ]
-    return {"title": title, "base": CLONE, "rows": rows, "targets": promised}
+    setting = {"shape": SHAPE.format(1), "layout": "(b, h, n, d)", "dtype": kind}
+    return group(title, NAMES, found, held, ours=LAYOUTS, targets=promised, setting=setting)
 
 
 def groups() -> list[dict]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from scripts import bench, bench_rope
 from scripts.sitegen import benchmarks
@@ -26,6 +27,71 @@ def test_median_is_that_of_the_rounds_after_the_first():
     pauses = iter([0.2, 0.001, 0.03, 0.001])
     found = bench.seconds({"a": lambda: time.sleep(next(pauses))}, rounds=3)
     assert 0.001 <= found["a"] < 0.03
+
+
+SMALL = 64  # bytes that constants of a call may take
+
+
+def test_memory_of_a_copy_is_its_size():
+    x = torch.randn(1000, 256)
+    assert bench.peak(x.clone) == x.nbytes
+
+
+def test_memory_of_a_chain_is_that_of_what_is_held_at_one_time():
+    x = torch.randn(1000, 256)
+    assert bench.peak(lambda: x.add(1)) == pytest.approx(x.nbytes, abs=SMALL)
+    assert bench.peak(lambda: x.add(1).mul(2)) == pytest.approx(2 * x.nbytes, abs=SMALL)
+    assert bench.peak(lambda: x.add(1).mul(2).sub(3)) == pytest.approx(2 * x.nbytes, abs=SMALL)
+    assert bench.peak(lambda: (x.add(1), x.mul(2), x.sub(3))) == pytest.approx(
+        3 * x.nbytes, abs=SMALL
+    )
+
+
+def test_memory_counts_the_greatest_moment_and_not_the_last():
+    x = torch.randn(1000, 256)
+    assert bench.peak(lambda: x.add(1).sum()) == pytest.approx(x.nbytes, abs=SMALL)
+    assert bench.peak(lambda: None) == 0
+    assert bench.peak(lambda: x.t()) == 0
+
+
+def test_memory_that_was_there_before_is_not_set_off():
+    x = [torch.randn(1000, 256)]
+    size = x[0].nbytes
+    assert bench.peak(lambda: torch.empty(x.pop().shape)) == size
+
+
+def test_memory_inside_native_kernels_is_counted():
+    q, k, v = torch.randn(3, 1, 8, 512, 16)
+    scores = 8 * 512 * 512 * 4
+    with torch.no_grad():
+        fused = bench.peak(lambda: scaled_dot_product_attention(q, k, v))
+        made = bench.peak(lambda: scaled_dot_product_attention(q, k, v, q @ k.mT))
+        plain = bench.peak(lambda: (q @ k.mT).softmax(-1) @ v)
+    assert q.nbytes < fused < scores / 2, "blocks of the scores, never all of them"
+    assert made == pytest.approx(scores + fused, abs=SMALL)
+    assert plain == pytest.approx(2 * scores, abs=SMALL)
+
+
+def test_a_row_without_memory_says_nothing_of_it():
+    names = {"clone": {"zh": "复制", "en": "copy"}, "posenc": {"zh": "甲", "en": "first"}}
+    times = {"clone": 0.001, "posenc": 0.002}
+    group = bench.group(
+        names["clone"], names, times, {}, ours=("posenc",), setting={"dtype": "float32"}
+    )
+    assert [row["ours"] for row in group["rows"]] == [False, True]
+    assert [row["ratio"] for row in group["rows"]] == [1, 2]
+    assert not any({"bytes", "memory"} & row.keys() for row in group["rows"])
+    measured = bench.group(
+        names["clone"], names, times, {"clone": 8, "posenc": 12}, ours=(), setting={}
+    )
+    assert [(row["bytes"], row["memory"]) for row in measured["rows"]] == [(8, 1), (12, 1.5)]
+
+
+def test_every_module_that_measures_belongs_to_a_key(monkeypatch):
+    assert bench_rope in bench.benches()
+    monkeypatch.setattr(bench, "keys", lambda: ["attention"])
+    with pytest.raises(ValueError, match="bench_rope"):
+        bench.benches()
 
 
 def test_peers_compute_the_same_attention_before_they_are_timed(monkeypatch):
@@ -57,6 +123,11 @@ def test_peers_turn_alike_before_they_are_timed(few_tokens, monkeypatch, dtype, 
         group = bench_rope.rope_group(dtype, memory)
         assert {row["layout"] for row in group["rows"]} == {memory}
         assert len(group["targets"]) == 5
+        copied, *held = [row["bytes"] for row in group["rows"]]
+        assert (
+            copied == (bench_rope.HEADS + bench_rope.KEY_HEADS) * 8 * bench_rope.D * dtype.itemsize
+        )
+        assert min(held) >= copied
         assert len(bench_rope.token_group(dtype)["targets"]) == 3
         monkeypatch.setattr(bench_rope.gptj, "rotate_every_two", lambda x: x)
         with pytest.raises(AssertionError, match="not close"):
@@ -96,6 +167,8 @@ def test_every_committed_row_says_what_was_measured(row):
     assert all(row[key] for key in ("shape", "layout", "dtype"))
     assert row["milliseconds"] > 0
     assert row["ratio"] > 0
+    assert row.get("bytes", 1) > 0
+    assert ("bytes" in row) is ("memory" in row)
 
 
 def test_every_group_stands_beside_its_base_and_a_peer():
@@ -138,7 +211,18 @@ PLANTED = {
                     "dtype": "float32",
                     "milliseconds": 1650.0,
                     "ratio": 0.374,
-                }
+                },
+                {
+                    "name": {"zh": "乙", "en": "second"},
+                    "ours": False,
+                    "shape": "–",
+                    "layout": "–",
+                    "dtype": "–",
+                    "milliseconds": 4400.0,
+                    "ratio": 1.0,
+                    "bytes": 2097152,
+                    "memory": 1.5,
+                },
             ],
             "targets": [
                 {"what": {"zh": "甲比乙", "en": "first to second"}, "value": 0.5, "limit": 0.5},
@@ -155,27 +239,33 @@ PLANTED = {
 
 
 @pytest.mark.parametrize(
-    ("language", "title", "row"),
+    ("language", "title", "rows"),
     [
         (
             "zh",
             "**导入**，以“复制”为 1 倍：",
-            "| **甲** | 2 × 3 | (n, d) | float32 | 1650 | 0.37 |",
+            [
+                "| **甲** | 2 × 3 | (n, d) | float32 | 1650 | 0.37 | – | – |",
+                "| 乙 | – | – | – | 4400 | 1 | 2.1 | 1.5 |",
+            ],
         ),
         (
             "en",
             "**Imports**, as multiples of *copy*:",
-            "| **first** | 2 × 3 | (n, d) | float32 | 1650 | 0.37 |",
+            [
+                "| **first** | 2 × 3 | (n, d) | float32 | 1650 | 0.37 | – | – |",
+                "| second | – | – | – | 4400 | 1 | 2.1 | 1.5 |",
+            ],
         ),
     ],
 )
-def test_results_become_a_table_in_both_languages(tmp_path, language, title, row):
+def test_results_become_a_table_in_both_languages(tmp_path, language, title, rows):
     path = tmp_path / "benchmarks.json"
     path.write_text(json.dumps(PLANTED), encoding="utf-8")
     setting, *lines = benchmarks.table(path, language).splitlines()
     assert "2030-01-02" in setting
     assert lines[1] == title
-    assert lines[4:6] == ["| --- | --- | --- | --- | ---: | ---: |", row]
+    assert lines[4:7] == ["| --- | --- | --- | --- | ---: | ---: | ---: | ---: |", *rows]
 
 
 @pytest.mark.parametrize(

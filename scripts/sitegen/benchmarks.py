@@ -6,8 +6,17 @@ from pathlib import Path
 from scripts.sitegen import tables
 
 COLUMNS = {
-    "zh": ("被测", "形状", "布局", "dtype", "毫秒", "倍数"),
-    "en": ("measured", "shape", "layout", "dtype", "milliseconds", "ratio"),
+    "zh": ("被测", "形状", "布局", "dtype", "毫秒", "倍数", "峰值 MB", "内存倍数"),
+    "en": (
+        "measured",
+        "shape",
+        "layout",
+        "dtype",
+        "milliseconds",
+        "ratio",
+        "peak MB",
+        "memory ratio",
+    ),
 }
 SETTING = {
     "zh": "{date} 测得：Python {python}，NumPy {numpy}，PyTorch {torch}，{processor}，"
@@ -74,8 +83,9 @@ def _name(name: str, row: dict) -> str:
 def _row(row: dict, language: str) -> tuple[str, ...]:
     name = _name(row["name"][language], row)
     setting = (row["shape"], row["layout"], row["dtype"])
-    numbers = (number(row["milliseconds"]), number(row["ratio"]))
-    return name, *setting, *numbers
+    megabytes = row["bytes"] / 1e6 if "bytes" in row else None
+    numbers = (row["milliseconds"], row["ratio"], megabytes, row.get("memory"))
+    return name, *setting, *("–" if x is None else number(x) for x in numbers)
 
 
 def power(x: float) -> str:
