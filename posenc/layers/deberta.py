@@ -169,7 +169,8 @@ class Deberta(PositionEncoding):
         t = i + self.max_distance - j
         if self._rows is None:
             return t.clamp_(0, 2 * self.max_distance - 1)
-        return torch.tensor(self._rows, device=t.device)[t.clamp_(0, 2 * self.max_distance)]
+        t.clamp_(0, 2 * self.max_distance)
+        return torch.tensor(self._rows, device=t.device).take(t)
 
     def bias(
         self,
@@ -234,7 +235,12 @@ class Deberta(PositionEncoding):
             return _read(q, k, keys, queries, rows.unsqueeze(-3), back.unsqueeze(-3))
         # A head at a time: its products stay in the cache, and the next head takes their memory.
         heads = zip(q.unbind(1), k.unbind(1), keys, queries, strict=True)
-        return torch.stack([_read(*head, rows, back) for head in heads], 1)
+        if torch.is_grad_enabled():
+            return torch.stack([_read(*head, rows, back) for head in heads], 1)
+        out = q.new_empty(*q.shape[:-1], k.shape[-2])
+        for part, head in zip(out.unbind(1), heads, strict=True):
+            _read(*head, rows, back, part)
+        return out
 
     def _tables(self) -> list[torch.Tensor]:
         """Positions as keys and as queries, `(n_heads, rows, d_head)` each."""
@@ -253,8 +259,8 @@ class Deberta(PositionEncoding):
             check.positions(f"{name}_positions", at, x.transpose(1, 2))
 
 
-def _read(q, k, keys, queries, rows, back) -> torch.Tensor:
+def _read(q, k, keys, queries, rows, back, out=None) -> torch.Tensor:
     """Multiply contents with all rows, then read the row of every pair."""
     shape = (*q.shape[:-1], k.shape[-2])
-    content_position = (q @ keys.mT).gather(-1, rows.expand(shape))
-    return content_position.add_((queries @ k.mT).gather(-2, back.expand(shape)))
+    content_position = torch.gather(q @ keys.mT, -1, rows.expand(shape), out=out)
+    return content_position.add_(torch.gather(queries @ k.mT, -2, back.expand(shape)))
