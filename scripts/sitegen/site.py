@@ -17,6 +17,7 @@ from scripts.sitegen import (
     formulas,
     notebooks,
     references,
+    schemes,
     snippets,
     sources,
     terms,
@@ -201,6 +202,7 @@ class Site:
                 self.root, self.language, self.claims, lambda test: up + self.test_address(test)
             ),
             "references": cited,
+            "schemes": lambda names, _: schemes.table(self.language, names, self.root),
             "terms": lambda _, __: terms.table(self.language, self.root),
             "value": lambda name, spec: claims.value(name, spec, self.claims),
         }

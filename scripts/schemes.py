@@ -1,0 +1,195 @@
+"""What every scheme does with the four terms of a logit, and what it costs: measured on layers.
+
+A row of the table is an entry of `SCHEMES`: how to build the layer, and three formulas in the sizes
+below. Everything else in the row is measured; a test holds the formulas to what is measured. To add
+a scheme, add an entry.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from posenc.equations.relative import dependence
+from posenc.layers.attention import Attention, PositionEncoding
+from posenc.layers.deberta import Deberta
+from posenc.layers.learned import Learned
+from posenc.layers.relative import Tupe
+from posenc.layers.rope import Rope
+from posenc.layers.rope_axes import RopeAxes
+from posenc.layers.sinusoidal import Sinusoidal
+
+
+class Sizes(NamedTuple):
+    """Letters of the formulas: batch, tokens, width, heads, rows of a table, clip, buckets.
+
+    `d_h` is the width of a head, `d / h`.
+    """
+
+    b: int = 1
+    n: int = 512
+    d: int = 768
+    h: int = 12
+    N: int = 512
+    k: int = 128
+    B: int = 32
+
+    @property
+    def d_head(self) -> int:
+        return self.d // self.h
+
+
+class Scheme(NamedTuple):
+    """How to build a layer, and its costs as formulas: a space multiplies, `^` is a power."""
+
+    build: Callable[[Sizes], PositionEncoding]
+    parameters: str  # trained numbers of one instance
+    held: str  # numbers that the doors of one layer return in new memory
+    flops: str  # of matrix products in one layer, more than without positions
+
+
+SCHEMES = {
+    "PositionEncoding": Scheme(lambda s: PositionEncoding(), "0", "0", "0"),
+    "Sinusoidal": Scheme(lambda s: Sinusoidal(s.d), "0", "b n d", "0"),
+    "Learned": Scheme(lambda s: Learned(s.N, s.d), "N d", "b n d", "0"),
+    "Rope": Scheme(lambda s: Rope(s.d_head), "0", "2 b n d", "0"),
+    "RopeAxes": Scheme(
+        lambda s: RopeAxes(s.d_head, [s.d_head // 2 - 1, 1]), "0", "2 b n d", "2 n d_h"
+    ),
+    "Tupe": Scheme(
+        lambda s: Tupe(s.N, s.d, s.h),
+        "N d + 2 d^2",
+        "h n^2",
+        "4 n d^2 + 2 n^2 d",
+    ),
+    "Deberta": Scheme(
+        lambda s: Deberta(s.d, s.h, s.k),
+        "2 k d + 2 d^2 + 2 d",
+        "b h n^2",
+        "8 k d^2 + 8 b n k d",
+    ),
+}
+SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)
+
+
+def evaluate(formula: str, sizes: Sizes) -> int:
+    """The number that a formula gives, exactly.
+
+    >>> evaluate("2 n^2 d + (2 k + 1) h", Sizes(n=3, d=5, k=1, h=2))
+    96
+    """
+    spaced = re.sub(r"(?<=[\w)]) (?=[\w(])", "*", formula).replace("^", "**")
+    if not re.fullmatch(r"[\w\s+*()-]+", spaced):
+        raise ValueError(f"formula must be made of sizes, numbers, +, -, ^ and (), got {formula!r}")
+    letters = {**sizes._asdict(), "d_h": sizes.d_head}
+    return eval(spaced, {"__builtins__": {}}, letters)
+
+
+def layer(name: str, sizes: Sizes, device: str = "cpu") -> Attention:
+    """An attention layer with the scheme; all numbers random, so that none hides what it does."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        attention = Attention(sizes.d, sizes.h, SCHEMES[name].build(sizes))
+        for parameter in attention.parameters():
+            torch.nn.init.normal_(parameter)
+    return attention
+
+
+def positions_of(name: str, sizes: Sizes = SMALL) -> dict[str, object]:
+    """On which positions each term depends, and whether values and weights know positions."""
+    attention = layer(name, sizes).double()
+    encoding, rng = attention.encoding, np.random.default_rng(0)
+    x, y = (torch.from_numpy(rng.normal(size=(1, sizes.n, sizes.d))) for _ in range(2))
+
+    def score(q, k, i, j):
+        at = torch.from_numpy(i), torch.from_numpy(j)
+        with torch.no_grad():
+            return _logits(attention, *map(_tokens, (q, k)), *at).sum(dim=(0, 1)).numpy()
+
+    i = torch.arange(sizes.n) + 1
+    with torch.no_grad():
+        w = torch.softmax(torch.from_numpy(rng.normal(size=(1, sizes.h, sizes.n, sizes.n))), -1)
+        v = attention._split_heads(attention.value(y))
+        values = _moves(lambda at: encoding.embed(y, at), i) or _moves(
+            lambda at: encoding.combine(w, v, i, at), i
+        )
+        weights = bool((encoding.reweight(w, i, i) != w).any())
+    return {
+        "terms": dependence(score, x[0].numpy(), y[0].numpy()),
+        "values": values,
+        "weights": weights,
+    }
+
+
+def _tokens(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(x)[None]
+
+
+def _moves(door: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor) -> bool:
+    return bool((door(at) - door(at + 1)).abs().max() > 1e-9)
+
+
+def _logits(attention: Attention, x, y, i, j) -> torch.Tensor:
+    """Logits of a first layer, from its tokens."""
+    encoding = attention.encoding
+    q = attention._split_heads(attention.query(encoding.embed(x, i)))
+    k = attention._split_heads(attention.key(encoding.embed(y, j)))
+    q, k = encoding.rotate(q, k, i, j)
+    bias = encoding.bias(q, k, i, j)
+    return attention._scale * q @ k.mT + (0 if bias is None else bias)
+
+
+def costs_of(name: str, sizes: Sizes) -> dict[str, int]:
+    """Counts of one layer: without data, so that any size takes no time."""
+    attention = layer(name, sizes, "meta")
+    return {
+        "parameters": sum(p.numel() for p in attention.encoding.parameters()),
+        "held": _held(attention, sizes),
+        "flops": _flops(attention, sizes) - _flops(layer("PositionEncoding", sizes, "meta"), sizes),
+    }
+
+
+def _held(attention: Attention, sizes: Sizes) -> int:
+    """Numbers in the memory that the doors return and did not get."""
+    encoding, device = attention.encoding, "meta"
+    x = torch.empty(sizes.b, sizes.n, sizes.d, device=device)
+    q, k = (torch.empty(sizes.b, sizes.h, sizes.n, sizes.d_head, device=device) for _ in range(2))
+    w, i = q @ k.mT, torch.arange(sizes.n, device=device)
+    results = [encoding.embed(x, i), *encoding.rotate(q, k, i, i)]
+    results += [encoding.bias(q, k, i, i), encoding.reweight(w, i, i)]
+    own = {id(part.untyped_storage()): 0 for part in (x, q, k, w)}
+    for part in filter(lambda part: part is not None, results):
+        storage = part.untyped_storage()
+        own.setdefault(id(storage), storage.nbytes() // part.element_size())
+    return sum(own.values())
+
+
+def _flops(attention: Attention, sizes: Sizes) -> int:
+    x = torch.empty(sizes.b, sizes.n, sizes.d, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        attention(x)
+    return counter.get_total_flops()
+
+
+def measured(sizes: Sizes | None = None) -> dict[str, dict]:
+    """All rows, as data."""
+    sizes = sizes or Sizes()
+    return {
+        name: {
+            "page": type(scheme.build(sizes)).__module__.rpartition(".")[2],
+            **positions_of(name),
+            **{
+                cost: [getattr(scheme, cost), count]
+                for cost, count in costs_of(name, sizes).items()
+            },
+        }
+        for name, scheme in SCHEMES.items()
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measured()))

@@ -1,0 +1,112 @@
+"""The table of schemes: every row is measured, every formula holds, every scheme has a row."""
+
+import pytest
+
+from scripts import schemes as measuring
+from scripts.schemes import SCHEMES, Sizes, costs_of, evaluate, positions_of
+from scripts.sitegen import doors
+from scripts.sitegen import schemes as shown
+
+SIZES = [
+    Sizes(b=1, n=8, d=16, h=2, N=9, k=3, B=8),
+    Sizes(b=2, n=12, d=24, h=3, N=20, k=4, B=16),
+    Sizes(b=3, n=5, d=48, h=6, N=7, k=2, B=32),
+    Sizes(),
+]
+COSTS = ("parameters", "held", "flops")
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_every_formula_gives_what_is_counted(name, sizes):
+    want = {cost: evaluate(getattr(SCHEMES[name], cost), sizes) for cost in COSTS}
+    assert costs_of(name, sizes) == want
+
+
+def test_every_scheme_that_acts_within_attention_has_a_row():
+    inside = {"rotate", "bias", "reweight", "combine"}
+    acting = {name for name, methods in doors.opened().items() if inside.intersection(methods)}
+    assert acting <= SCHEMES.keys()
+    assert SCHEMES.keys() <= doors.opened().keys()
+
+
+TERMS = {
+    "PositionEncoding": ("none", "absent", "absent", "absent"),
+    "Sinusoidal": ("none", "key", "query", "both"),
+    "Learned": ("none", "key", "query", "both"),
+    "Rope": ("offset", "absent", "absent", "absent"),
+    "Tupe": ("none", "absent", "absent", "both"),
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_the_terms_depend_on_what_their_formula_says(name):
+    assert positions_of(name)["terms"] == TERMS[name]
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_door_that_is_shut_knows_no_position(name):
+    found, opened = positions_of(name), doors.opened()[name]
+    assert found["values"] == bool({"embed", "combine"}.intersection(opened))
+    assert found["weights"] == ("reweight" in opened)
+
+
+def test_positions_in_the_values_and_behind_the_softmax_are_noticed(monkeypatch):
+    class Behind(measuring.PositionEncoding):
+        def reweight(self, weights, q_positions, k_positions):
+            return weights * k_positions
+
+        def combine(self, weights, v, q_positions, k_positions):
+            return weights @ (v + k_positions.unsqueeze(-1))
+
+    scheme = measuring.Scheme(lambda sizes: Behind(), "0", "b h n^2", "0")
+    monkeypatch.setitem(SCHEMES, "PositionEncoding", scheme)
+    assert positions_of("PositionEncoding") == {
+        "terms": TERMS["PositionEncoding"],
+        "values": True,
+        "weights": True,
+    }
+    assert costs_of("PositionEncoding", SIZES[1])["held"] == evaluate("b h n^2", SIZES[1])
+
+
+def test_a_formula_is_made_of_sizes_only():
+    sizes = Sizes(n=3, d=10, h=2, k=4)
+    assert evaluate("4 n d^2 + (2 k - 1) h + d_h", sizes) == 4 * 3 * 100 + 7 * 2 + 5
+    assert evaluate("0", sizes) == 0
+    for wrong in ("n.real", "n, d", "n'"):
+        with pytest.raises(ValueError, match=r"^formula must be made of sizes, numbers"):
+            evaluate(wrong, sizes)
+    with pytest.raises(NameError, match="Q"):
+        evaluate("Q", sizes)
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+
+def test_both_languages_have_the_same_table_but_for_words():
+    zh, en = (shown.table(language).splitlines() for language in ("zh", "en"))
+    assert len(zh) == len(en) == 2 + len(SCHEMES)
+    assert all(line.count(" | ") == zh[0].count(" | ") for line in (*zh, *en))
+    numbers = [[line.split("$")[1::2] for line in lines] for lines in (zh, en)]
+    assert numbers[0] == numbers[1]
+
+
+def test_rows_can_be_picked():
+    lines = shown.table("en", "Tupe,PositionEncoding").splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == ["Tupe", "NoPE"]
+    assert "$N d + 2 d^2$<br>1,572,864" in lines[2]
+    assert lines[2].startswith("| [`Tupe`](relative.md) | free | – | – | $i, j$ | – | – |")
+    with pytest.raises(KeyError, match="Nothing"):
+        shown.table("en", "Nothing")
+
+
+def test_what_fails_is_said_and_not_kept(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/__init__.py").touch()
+    (tmp_path / "scripts/schemes.py").write_text("raise ValueError('no such scheme')\n")
+    with pytest.raises(ValueError, match=r"^schemes could not be measured: .*no such scheme"):
+        shown.measured(tmp_path)
+    assert not (tmp_path / ".cache").exists()
+    (tmp_path / "scripts/schemes.py").write_text("print('{\"A\": 1}')\n")
+    assert shown.measured(tmp_path) == {"A": 1}
+    assert len(list((tmp_path / ".cache/schemes").iterdir())) == 1
