@@ -35,7 +35,8 @@ def rows(say):
     ax.set(xlim=(-REACH - 0.6, REACH + 0.6), ylim=(-0.8, 8.2))
     ax.set_xlabel(say("偏移 i − j", "offset i − j"))
     ax.set_ylabel(say("表的行", "row"))
-    write(ax, -4.9, 1.0, say("−k 及更小：0 行", "−k and below: row 0"), SMALL, C1)
+    write(ax, -7.3, 1.75, say("−k 及更小", "−k and below"), SMALL, C1, ha="left")
+    write(ax, -7.3, 0.95, say("同一行", "share a row"), SMALL, C1, ha="left")
     write(ax, 3.6, 5.6, say("k − 1 和更大", "k − 1 and above"), SMALL, C1, ha="left")
     write(ax, 3.6, 4.8, say("同一行", "share a row"), SMALL, C1, ha="left")
     fig.set_label(
@@ -135,20 +136,22 @@ def absolute(say):
     output, position = say("预测被掩盖的词", "predict the masked word"), say("绝对位置", "absolute")
     for x, name, entry, steps in (
         (1.25, "BERT", 0, (words, lower, output)),
-        (3.55, "DeBERTa", 2, (words, layers, upper, output)),
+        (3.55, "DeBERTa", 1, (words, layers, upper, output)),
     ):
         write(ax, x, 2.82, name)
         heights = np.linspace(0.28, 2.45, len(steps))
         for y, step in zip(heights, steps, strict=True):
             box(ax, x, y, 2.0, 0.36, step, size=SMALL)
-        for low, high in pairwise(heights):
+        for k, (low, high) in enumerate(pairwise(heights)):
             arrow(ax, (x, low + 0.18), (x, high - 0.2))
-        y = (heights[entry] + heights[entry + 1]) / 2 if entry == 0 else heights[entry] - 0.36
-        write(ax, x + 0.42, y, f"+ {position}", SMALL, C1, ha="left")
-        arrow(ax, (x + 0.38, y), (x + 0.04, y), C1)
-        if entry:
-            write(ax, x - 0.3, y, "I", SMALL, C2)
-            write(ax, x - 0.6, y, "H,", SMALL, C2)
+            if k == entry:
+                y = (low + high) / 2
+                write(ax, x + 0.42, y, f"+ {position}", SMALL, C1, ha="left")
+                arrow(ax, (x + 0.38, y), (x + 0.04, y), C1)
+            if k == entry == 1:
+                arrow(ax, (x - 0.5, low + 0.18), (x - 0.5, high - 0.2))
+                write(ax, x - 0.6, y, "H", SMALL, C2, ha="right")
+                write(ax, x - 0.1, y, "I", SMALL, C2, ha="right")
     fig.set_label(
         say(
             "两列流程。BERT：绝对位置加在词上，然后是各层和预测。DeBERTa：各层只有相对位置，"
