@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from posenc.equations.relative import dependence
 from posenc.layers.attention import Attention, PositionEncoding
+from posenc.layers.deberta import Deberta
 from posenc.layers.learned import Learned
 from posenc.layers.relative import Tupe
 from posenc.layers.rope import Rope
@@ -82,6 +83,12 @@ SCHEMES = {
         "2 b n d^2 + 2 b h n^2 d + 2 b n d",
     ),
     "T5": Scheme(lambda s: T5(s.h, s.B), "B h", "h n^2", "0"),
+    "Deberta": Scheme(
+        lambda s: Deberta(s.d, s.h, s.k),
+        "2 k d + 2 d^2 + 2 d",
+        "b h n^2",
+        "8 k d^2 + 8 b n k d",
+    ),
 }
 SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)
 
