@@ -37,17 +37,17 @@ def toeplitz(factors: np.ndarray) -> np.ndarray:
     --------
     The middle number, $g(0)$, is the diagonal; what follows it lies below.
 
-    >>> toeplitz([1.0, 2.0, 3.0, 4.0, 5.0])
+    >>> toeplitz(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     array([[3., 2., 1.],
            [4., 3., 2.],
            [5., 4., 3.]])
 
     A sequence of one token has one offset.
 
-    >>> toeplitz([7.0])
+    >>> toeplitz(np.array([7.0]))
     array([[7.]])
 
-    >>> toeplitz([1.0, 2.0])
+    >>> toeplitz(np.array([1.0, 2.0]))
     Traceback (most recent call last):
         ...
     ValueError: factors must have shape (..., 2 n - 1), got (2,)
@@ -109,13 +109,13 @@ def urpe(
 
     >>> q = k = np.zeros((2, 1))
     >>> v = np.array([[2.0], [8.0]])
-    >>> urpe(q, k, v, [0.0, 1.0, 1.0])
+    >>> urpe(q, k, v, np.array([0.0, 1.0, 1.0]))
     array([[1.],
            [5.]])
 
     Factors of one leave attention as it is.
 
-    >>> urpe(q, k, v, [1.0, 1.0, 1.0])
+    >>> urpe(q, k, v, np.ones(3))
     array([[5.],
            [5.]])
 
@@ -166,17 +166,17 @@ def row_means(factors: np.ndarray, *, causal: bool = False) -> np.ndarray:
 
     Examples
     --------
-    >>> row_means([0.0, 0.0, 3.0, 3.0, 6.0])
+    >>> row_means(np.array([0.0, 0.0, 3.0, 3.0, 6.0]))
     array([1., 2., 4.])
 
     The first query of a causal layer meets $g(0)$ alone.
 
-    >>> row_means([0.0, 0.0, 3.0, 3.0, 6.0], causal=True)
+    >>> row_means(np.array([0.0, 0.0, 3.0, 3.0, 6.0]), causal=True)
     array([3., 3., 4.])
 
     Factors that repeat after $n$ offsets have one mean: they tell no position.
 
-    >>> row_means([1.0, 5.0, 0.0, 1.0, 5.0])
+    >>> row_means(np.array([1.0, 5.0, 0.0, 1.0, 5.0]))
     array([2., 2., 2.])
 
     See Also
@@ -325,12 +325,12 @@ def spread(outputs: np.ndarray) -> np.float64:
 
     Examples
     --------
-    >>> spread([[1.0, 5.0], [1.5, 5.0], [0.5, 5.0]])
+    >>> spread(np.array([[1.0, 5.0], [1.5, 5.0], [0.5, 5.0]]))
     np.float64(1.0)
 
     One position differs from no other.
 
-    >>> spread([[1.0, 5.0]])
+    >>> spread(np.array([[1.0, 5.0]]))
     np.float64(0.0)
 
     See Also
