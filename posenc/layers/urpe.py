@@ -3,6 +3,8 @@ r"""URPE as a layer: it opens the weights door, and any other encoding keeps the
 The product is computed in at least the dtype of the factors and rounded once.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -106,7 +108,7 @@ class Urpe(PositionEncoding):
         self.weight = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
         self.reset_parameters()
 
-    def __setattr__(self, name: str, value: torch.Tensor | nn.Module) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         if name == "encoding":
             if not isinstance(value, PositionEncoding):
                 raise TypeError(f"encoding must be a PositionEncoding, got {value!r}")
