@@ -54,7 +54,7 @@ def toeplitz(factors: np.ndarray) -> np.ndarray:
 
     See Also
     --------
-    row_means : What identical tokens see of it.
+    row_means : What equal tokens see of it.
     """
     g = check_real("factors", factors, min_ndim=1)
     if g.shape[-1] % 2 == 0:
@@ -105,7 +105,7 @@ def urpe(
 
     Examples
     --------
-    Equal keys, so that every weight is a half; the factor keeps what comes before.
+    Equal keys, so that every weight is a half; the factors drop what comes after the query.
 
     >>> q = k = np.zeros((2, 1))
     >>> v = np.array([[2.0], [8.0]])
@@ -228,7 +228,7 @@ def factors_with_means(means: np.ndarray, *, causal: bool = False) -> np.ndarray
     >>> row_means(factors_with_means(np.arange(4)))
     array([0., 1., 2., 3.])
 
-    With a causal mask it takes two numbers per step.
+    With a causal mask, $g(t) = 2t$.
 
     >>> factors_with_means(np.arange(4), causal=True)
     array([0., 0., 0., 0., 2., 4., 6.])
@@ -247,13 +247,14 @@ def factors_with_means(means: np.ndarray, *, causal: bool = False) -> np.ndarray
 def nearest_factors(means: np.ndarray) -> np.ndarray:
     r"""Of all factors with given row means, find those that are nearest to one.
 
-    With $s_i = n\,(y_i - 1)$, what the sum of row $i$ lacks, and $c = (s_0 + s_{n-1}) / (n + 1)$,
-
     $$\begin{aligned}
+    s_i &= n\,(y_i - 1), \qquad c = \frac{s_0 + s_{n-1}}{n + 1} \\
     g(0) &= 1 + c \\
     g(t) &= 1 + \tfrac12 \left(c + s_t - s_{t-1}\right) \\
     g(t - n) &= 1 + \tfrac12 \left(c - s_t + s_{t-1}\right)
     \end{aligned} \qquad t = 1, \dots, n - 1$$
+
+    Here $s_i$ is what the sum of row $i$ lacks while all factors are one.
 
     Gradient descent that begins with factors of one, and trains nothing else, ends here.
 
@@ -335,6 +336,6 @@ def spread(outputs: np.ndarray) -> np.float64:
 
     See Also
     --------
-    urpe : Its outputs differ for identical tokens.
+    urpe : Its outputs differ for equal tokens.
     """
     return np.ptp(check_real("outputs", outputs, min_ndim=2), axis=-2).max()

@@ -25,8 +25,8 @@ class Urpe(PositionEncoding):
     factor. With $K = n - 1$ every offset of $n$ tokens has its own.
 
     The logits are left to another encoding. Its doors are called as if it stood here alone, and
-    so is its `scale`; if it changes the weights, too, it does so first. The factors of a head
-    need one offset for every pair of tokens, so that `axes` stays `None`.
+    its `scale` holds; if it changes the weights, too, it does so first. A factor needs one
+    offset for every pair of tokens, so that `axes` stays `None` whatever the encoding knows.
 
     Parameters
     ----------
