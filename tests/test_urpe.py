@@ -297,6 +297,7 @@ def test_gradient_descent_from_ones_ends_at_the_nearest_factors():
         wrong=largest(found - factors_with_means(figures.targets().T)),
         before=ramp[-1],
         after=ramp[0],
+        own=ramp[15],
         parity=largest(found[1]),
     )
 

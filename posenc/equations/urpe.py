@@ -142,7 +142,7 @@ def row_means(factors: np.ndarray, *, causal: bool = False) -> np.ndarray:
 
     $$\begin{aligned}
     y_i &= \frac1n \sum_{j=0}^{n-1} g(i - j) \\
-    y_i &= \frac1{i+1} \sum_{j=0}^{i} g(i - j) \quad \text{if causal}
+    y_i &= \frac1{i+1} \sum_{j=0}^{i} g(i - j) \; \text{if causal}
     \end{aligned}$$
 
     Parameters
@@ -195,8 +195,8 @@ def factors_with_means(means: np.ndarray, *, causal: bool = False) -> np.ndarray
     $$\begin{aligned}
     g(0) &= c_0\, y_0 \\
     g(t) &= c_t\, y_t - c_{t-1}\, y_{t-1} \\
-    g(-t) &= 0
-    \end{aligned} \qquad t = 1, \dots, n - 1$$
+    g(-t) &= 0, \quad 0 < t < n
+    \end{aligned}$$
 
     All $c_t$ are $n$; if causal, $c_t = t + 1$.
 
@@ -248,11 +248,13 @@ def nearest_factors(means: np.ndarray) -> np.ndarray:
     r"""Of all factors with given row means, find those that are nearest to one.
 
     $$\begin{aligned}
-    s_i &= n\,(y_i - 1), \qquad c = \frac{s_0 + s_{n-1}}{n + 1} \\
+    s_i &= n\,(y_i - 1) \\
+    c &= (s_0 + s_{n-1}) / (n + 1) \\
     g(0) &= 1 + c \\
     g(t) &= 1 + \tfrac12 \left(c + s_t - s_{t-1}\right) \\
-    g(t - n) &= 1 + \tfrac12 \left(c - s_t + s_{t-1}\right)
-    \end{aligned} \qquad t = 1, \dots, n - 1$$
+    g(t - n) &= 1 + \tfrac12 \left(c - s_t + s_{t-1}\right), \\
+    &\qquad 0 < t < n
+    \end{aligned}$$
 
     Here $s_i$ is what the sum of row $i$ lacks while all factors are one.
 
