@@ -23,9 +23,8 @@ from posenc.layers.rope import Rope
 from posenc.layers.rope_axes import RopeAxes
 from posenc.layers.shaw import Shaw, ShawKeys
 from posenc.layers.sinusoidal import Sinusoidal
-from posenc.layers.xlnet import TransformerXL
-    ),
 from posenc.layers.t5 import T5
+from posenc.layers.xlnet import TransformerXL
 
 
 class Sizes(NamedTuple):
