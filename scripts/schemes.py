@@ -24,6 +24,7 @@ from posenc.layers.rope_axes import RopeAxes
 from posenc.layers.shaw import Shaw, ShawKeys
 from posenc.layers.sinusoidal import Sinusoidal
 from posenc.layers.t5 import T5
+from posenc.layers.urpe import Urpe
 from posenc.layers.xlnet import TransformerXL
 
 
@@ -88,6 +89,7 @@ SCHEMES = {
         "b h n^2",
         "8 k d^2 + 8 b n k d",
     ),
+    "Urpe": Scheme(lambda s: Urpe(None, s.h, s.k), "h (2 k + 1)", "b h n^2", "0"),
 }
 SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)
 

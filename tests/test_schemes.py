@@ -40,6 +40,8 @@ TERMS = {
     "Shaw": ("none", "offset", "absent", "absent"),
     "TransformerXL": ("none", "offset", "none", "offset"),
     "T5": ("none", "absent", "absent", "offset"),
+    "Deberta": ("none", "offset", "offset", "absent"),
+    "Urpe": ("none", "absent", "absent", "absent"),
 }
 
 
