@@ -311,7 +311,7 @@ def bucket_weights(
 ) -> np.ndarray:
     r"""Sum the attention weights of all keys whose offset is clipped to the same number.
 
-    $$\beta_{ic} = \sum_{j:\; \operatorname{clip}(j - i) = c} \alpha_{ij}, \qquad c = -l \dots r$$
+    $$\beta_{ic} = \sum_{j:\; \operatorname{clip}(j - i) = c} \alpha_{ij}$$
 
     Parameters
     ----------
@@ -325,7 +325,8 @@ def bucket_weights(
     Returns
     -------
     np.ndarray
-        Sums $\beta$ of shape `(..., n_q, l + r + 1)`, float64; a row sums to what its weights do.
+        Sums $\beta$ of shape `(..., n_q, l + r + 1)`, one for each $c = -l \dots r$, float64; a
+        row sums to what its weights do.
 
     Raises
     ------
