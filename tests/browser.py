@@ -54,8 +54,44 @@ for (const code of document.querySelectorAll(".highlight code")) {
     seen.add(span.className);
   }
 }
-"""  # axe has no rule for the inside of formulas; one word of each colour stands for its block
-RUN = "axe.run({resultTypes: ['violations']}).then((results) => results.violations)"
+for (const figure of document.querySelectorAll(".pe-figure svg")) {
+  const seen = new Set();
+  for (const part of figure.querySelectorAll("*:not(title, desc)")) {
+    const kind = part.localName + part.getAttribute("class");
+    if (seen.has(kind) && !part.children.length) part.remove();
+    seen.add(kind);
+  }
+}
+for (const rest of document.querySelectorAll("wbr, .pe-figure use")) rest.remove();
+"""  # axe has no rule for the inside of formulas and figures; one word of each colour is enough
+FIRST = """
+const known = new WeakMap(), seen = new Map();
+for (const element of document.querySelectorAll("*")) {
+  const of = (name) => element.getAttribute(name) ?? "";
+  const own = [element.localName, of("class"), of("style"), of("id")].join("|");
+  const all = `${known.get(element.parentElement) ?? ""}>${own}`;
+  if (!seen.has(all)) seen.set(all, seen.size);
+  known.set(element, seen.get(all));
+}
+window.first = () => {
+  const found = new Set();
+  for (const element of document.querySelectorAll("*")) {
+    const kind = known.get(element);
+    const text = (node) => node.nodeType === 3 && node.data.trim();
+    const words = element.localName === "input" || [...element.childNodes].some(text);
+    const shown = words && !found.has(kind) && element.checkVisibility({visibilityProperty: true});
+    if (shown) found.add(kind);
+    element.toggleAttribute("data-first", shown);
+  }
+};
+axe.configure({rules: [{id: "color-contrast", selector: "[data-first]"}]});
+"""  # of words in the same elements, that have the same colours therefore, the first that are seen
+RUN = """(rules) => {
+  window.first();
+  const only = rules ? {runOnly: rules} : {};
+  return axe.run({resultTypes: ["violations"], ...only}).then((results) => results.violations);
+}"""
+COLOURS = ["color-contrast", "link-in-text-block"]  # rules that another scheme may break
 STILL = """
 const still = new CSSStyleSheet();
 const rules = "transition: none !important; animation: none !important";
@@ -207,6 +243,7 @@ class Visit:
 
 
 WIDTHS = {1280: (1280, 768), 320: (320, 375)}  # where a page is loaded, what else it must fit
+OTHER = {1280: 320, 320: 1280}
 Eyes = dict[int, Watched]
 
 
@@ -226,42 +263,49 @@ def eyes(browser: Browser, base: str, planted: str = "", **options) -> Iterator[
         yield found
 
 
-def visit(eyes: Eyes, path: str, first: str = "light", both: bool = True) -> Visit:
-    """Read a page on a desk in the scheme `first` and on a phone in the other; or in both each."""
+def visit(eyes: Eyes, path: str, width: int = 0) -> Visit:
+    """Read a page on a desk and on a phone, each in light and dark.
+
+    If a width is given, load it there alone, in light, then look at the other width in dark.
+    """
     seen = Visit()
-    schemes = {1280: first, 320: "dark" if first == "light" else "light"}
-    for width, watch in eyes.items():
+    for start in (width,) if width else WIDTHS:
+        watch = eyes[start]
         watch.said, watch.failed, watch.foreign = seen.said, seen.failed, seen.foreign
         page = watch.page
-        page.set_viewport_size({"width": width, "height": 900 if width > 600 else 812})
-        page.emulate_media(color_scheme=schemes[width])
+        page.set_viewport_size({"width": start, "height": 900 if start > 600 else 812})
+        page.emulate_media(color_scheme="light" if width or start > 600 else "dark")
         watch.open(path)
         seen.shift = max(seen.shift, page.evaluate("window.shifts"))
-        seen.too_wide += [w for w in WIDTHS[width] if wider_than(page, w)]
-        page.set_viewport_size({"width": width, "height": 900})
-        for script in (STILL, THIN, AXE.read_text("utf-8")):
+        every = (*WIDTHS[start], *(WIDTHS[OTHER[start]] if width else ()))
+        seen.too_wide += [w for w in every if wider_than(page, w)]
+        for script in (STILL, THIN, AXE.read_text("utf-8"), FIRST):
             page.evaluate(script)
-        seen.schemes.append((width, scheme(page)))
-        seen.violations += violations(page, f"{scheme(page)}, {width} px")
-        if both:
-            seen.schemes.append((width, swap(page)))
-            seen.violations += violations(page, f"{scheme(page)}, {width} px")
+        look(page, seen, start)
+        swap(page)
+        look(page, seen, OTHER[start] if width else start, None if width else COLOURS)
     return seen
+
+
+def look(page: Page, seen: Visit, width: int, rules: list[str] | None = None) -> None:
+    """Hold the page as it is to the rules of axe, or to some of them."""
+    page.set_viewport_size({"width": width, "height": 900})
+    seen.schemes.append((width, scheme(page)))
+    seen.violations += violations(page, f"{scheme(page)}, {width} px", rules)
 
 
 def visit_all(eyes: Eyes, site: Path, found: list[str]) -> dict[str, Visit]:
     """Visit pages in both languages; what looks alike in both shares the four states.
 
     Colours belong to tags, classes and styles. Where both languages hold the same of them, each in
-    the same ancestors, one language shows them on a bright desk and a dark phone, the other on a
-    dark desk and a bright phone; every other page is read in all four states. All rules but those
-    of colours find the same in both schemes, so that either language is held to them.
+    the same ancestors, one language is loaded on a desk in light and then seen on a phone in dark,
+    the other is loaded on a phone in light and then seen on a desk in dark; every other page is
+    read in all four states. All rules but those of colours find the same in both schemes, so that
+    either language is held to them at both widths.
     """
     alike = {path for path in found if looks(site, path) == looks(site, twin(path))}
-    return {
-        path: visit(eyes, path, "dark" if path.startswith("en/") else "light", path not in alike)
-        for path in found
-    }
+    widths = {path: 320 if path.startswith("en/") else 1280 for path in alike}
+    return {path: visit(eyes, path, widths.get(path, 0)) for path in found}
 
 
 def twin(path: str) -> str:
@@ -269,6 +313,7 @@ def twin(path: str) -> str:
     return path.removeprefix("en/") if path.startswith("en/") else f"en/{path}"
 
 
+@functools.cache
 def looks(site: Path, path: str) -> set[str]:
     """The elements of a page, each with its ancestors: what rules of style can tell apart."""
     file = site / (path if path.endswith(".html") else f"{path}index.html")
@@ -339,9 +384,9 @@ def scheme(page: Page) -> str:
     return "dark" if name == "slate" else "light"
 
 
-def violations(page: Page, when: str) -> list[str]:
+def violations(page: Page, when: str, rules: list[str] | None = None) -> list[str]:
     """What axe finds on the page as it is."""
-    found = page.evaluate(RUN)
+    found = page.evaluate(RUN, rules)
     return [
         f"{when}: {rule['id']}: {node['html'][:160]} {node['any'][:1]}"
         for rule in found

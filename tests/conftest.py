@@ -47,7 +47,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site strictly, once for all tests; `POSENC_BUILT` names one that is built."""
     if ready := os.environ.get("POSENC_BUILT"):
-        return Path(ready)
+        return Path(ready).absolute()
     import trees  # the claims alone need no copies of the tree
 
     target = tmp_path_factory.mktemp("built") / "site"

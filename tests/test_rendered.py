@@ -3,6 +3,8 @@
 import logging
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import trees
@@ -99,6 +101,47 @@ def test_a_page_that_gave_a_warning_gives_it_again(small, tmp_path):
         run = trees.run_module(root, "mkdocs", "build", "--strict")
         assert run.returncode == 1
         assert "'lost.md'" in run.stdout + run.stderr
+
+
+def test_two_builds_of_one_tree_at_a_time_do_not_disturb_each_other(small, tmp_path):
+    """One publishes elsewhere, so that each removes what the other kept."""
+    root = tmp_path / "tree"
+    trees.copy_tree(small, root)
+    command = (sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir")
+    runs = [
+        subprocess.Popen(
+            [*command, str(tmp_path / name)],
+            cwd=root,
+            env={**trees.ENVIRONMENT, **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name, more in (("here", {}), ("there", {"POSENC_SITE_URL": "https://x.example/"}))
+    ]
+    for run in runs:
+        said, _ = run.communicate()
+        assert run.returncode == 0, said
+    assert differences(small / "site", tmp_path / "here") == []
+    assert "x.example" in (tmp_path / "there/index.html").read_text("utf-8")
+
+
+def test_a_tree_is_copied_while_its_cache_changes(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trees, "ROOT", tmp_path / "one")
+        patch.setattr(trees, "COPIED", (".cache",))
+        (tmp_path / "one/.cache").mkdir(parents=True)
+        for name in ("stays", "goes"):
+            (tmp_path / "one/.cache" / name).write_text(name)
+
+        def copied(source, target, copy=shutil.copy2):
+            (tmp_path / "one/.cache/goes").unlink(missing_ok=True)
+            return copy(source, target)
+
+        patch.setattr(shutil, "copy2", copied)
+        (tmp_path / "two").mkdir()
+        trees.copy(tmp_path / "two")
+    assert [path.name for path in (tmp_path / "two/.cache").iterdir()] == ["stays"]
 
 
 # The store

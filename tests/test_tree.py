@@ -40,6 +40,16 @@ def test_a_file_that_is_not_python_stands_alone(root):
     assert closure(root, "broken") == ["broken"]
 
 
+def test_a_cache_file_that_another_build_removes_was_not_there(tmp_path):
+    file = tmp_path / "kept/page.0123.json"
+    assert tree.kept(file) is None
+    tree.store(file, "one", "page.????.json")
+    assert tree.kept(file) == "one"
+    tree.store(file.with_name("page.4567.json"), "other", "page.????.json")
+    assert tree.kept(file) is None
+    assert [path.name for path in file.parent.iterdir()] == ["page.4567.json"]
+
+
 def test_figures_depend_on_the_equations_that_they_show():
     figures = tree.ROOT / "scripts/figures/attention.py"
     names = {path.relative_to(tree.ROOT).as_posix() for path in tree.closure(tree.ROOT, figures)}

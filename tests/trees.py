@@ -33,7 +33,7 @@ def copy(target: Path) -> None:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
+            ignored = shutil.ignore_patterns("__pycache__", "serve", "test-*")  # of others
             shutil.copytree(source, target / name, ignore=ignored, copy_function=_copy_what_stays)
         elif source.exists():
             shutil.copy(source, target / name)
@@ -99,7 +99,7 @@ def copy_tree(root: Path, target: Path) -> None:
 
 def build(root: Path, target: Path) -> None:
     """Build both languages of the tree at `root` into `target`, as `make build` does."""
-    run = run_module(root, "mkdocs", "build", "--strict", "--site-dir", str(target))
+    run = run_module(root, "mkdocs", "build", "--strict", "--site-dir", str(target.absolute()))
     if run.returncode:
         pytest.fail(f"the strict build failed:\n{run.stdout}{run.stderr}", pytrace=False)
 
@@ -114,3 +114,7 @@ def run_module(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+if __name__ == "__main__":  # `make test` builds the site once for all its tests
+    build(ROOT, Path(sys.argv[1]))

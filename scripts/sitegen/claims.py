@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from scripts.sitegen import directives, tables
-from scripts.sitegen.tree import LANGUAGES, closure, files, fingerprint, read_yaml, store
+from scripts.sitegen.tree import LANGUAGES, closure, files, fingerprint, kept, read_yaml, store
 
 NUMBERED = re.compile(r"\\tag\{(?P<number>[0-9][^}]*)\}")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -24,13 +24,15 @@ def statements(root: Path) -> dict[str, dict]:
 
 def measured(root: Path) -> dict[str, dict]:
     """What every claim measured; a test runs only if it, or what it imports, changed."""
-    kept = {path: _kept(root, path) for path in evidence(root)}
-    if stale := [path for path, file in kept.items() if not file.exists()]:
+    where = {path: _kept(root, path) for path in evidence(root)}
+    texts = {path: kept(file) for path, file in where.items()}
+    if stale := [path for path, text in texts.items() if text is None]:
         claims = _run(root, stale)
         for path in stale:
             own = {k: c for k, c in claims.items() if c["test"].startswith(f"tests/{path.name}::")}
-            store(kept[path], json.dumps(own, ensure_ascii=False), f"{path.stem}.*.json")
-    parts = (json.loads(file.read_text("utf-8")) for file in kept.values())
+            texts[path] = json.dumps(own, ensure_ascii=False)
+            store(where[path], texts[path] or "", f"{path.stem}.*.json")
+    parts = (json.loads(text) for text in texts.values() if text)
     return {claim_id: claim for part in parts for claim_id, claim in part.items()}
 
 

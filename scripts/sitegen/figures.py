@@ -15,7 +15,7 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-from scripts.sitegen.tree import LANGUAGES, closure, fingerprint, store
+from scripts.sitegen.tree import LANGUAGES, closure, fingerprint, kept, store
 
 MACHINERY = ("figures.py", "style.py", "svg.py", "tree.py")
 
@@ -41,10 +41,12 @@ def figure_svgs(names, root: Path) -> dict[tuple[str, str], str]:
     root, names = Path(root).resolve(), list(dict.fromkeys(names))
     _check_known(names, figure_names(root))
     files = _cache_files(names, root)
-    stale = list(dict.fromkeys(name for (name, _), file in files.items() if not file.exists()))
-    for (name, language), svg in _draw_elsewhere(stale, root).items():
+    found = {figure: kept(file) for figure, file in files.items()}
+    stale = list(dict.fromkeys(name for (name, _), svg in found.items() if svg is None))
+    drawn = _draw_elsewhere(stale, root)
+    for (name, language), svg in drawn.items():
         store(files[name, language], svg, f"{name}.{language}.*.svg")
-    return {figure: file.read_text("utf-8") for figure, file in files.items()}
+    return {figure: drawn.get(figure) or found[figure] or "" for figure in files}
 
 
 def _check_known(names, known):

@@ -21,7 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from scripts.sitegen import style
-from scripts.sitegen.tree import LANGUAGES, ROOT, closure, files, fingerprint, store
+from scripts.sitegen.tree import LANGUAGES, ROOT, closure, files, fingerprint, kept, store
 
 MACHINERY = ("scripts/sitegen/notebooks.py", "scripts/sitegen/style.py", "scripts/sitegen/svg.py")
 DRAWING = ("matplotlib", "numpy", "zhplot")
@@ -170,10 +170,12 @@ def _outputs(path: Path, root: Path) -> list[list[list[str]]]:
     versions = (version(name) for name in DRAWING)
     used = {*closure(root, path), *files(root, *MACHINERY)} - {path}
     key = fingerprint(root, sorted(used), *versions, *sources)
-    kept = root / ".cache/notebooks" / f"{path.stem}.{key[:16]}.json"
-    if not kept.exists():
-        store(kept, json.dumps(_run(path, root), ensure_ascii=False), f"{path.stem}.*.json")
-    return json.loads(kept.read_text(encoding="utf-8"))
+    file = root / ".cache/notebooks" / f"{path.stem}.{key[:16]}.json"
+    text = kept(file)
+    if text is None:
+        text = json.dumps(_run(path, root), ensure_ascii=False)
+        store(file, text, f"{path.stem}.*.json")
+    return json.loads(text)
 
 
 def _run(path: Path, root: Path) -> list[list[list[str]]]:

@@ -54,8 +54,8 @@ class Store:
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
         folder = self.root / ".cache" / kind / self.language
         path = folder / f"{name.replace('/', '.')}.{digest}.json"
-        if path.exists():
-            return json.loads(path.read_text("utf-8"))
+        if (text := tree.kept(path)) is not None:
+            return json.loads(text)
         with _warnings() as said:
             made = make()
         if not said:

@@ -145,13 +145,14 @@ class Site:
         path, address = self.root / f"docs/notebooks/{key}.py", f"{self.address}notebooks/{key}/"
         own = sha256(f"{address} {notebooks.identity(path, self.root)}".encode()).hexdigest()[:24]
         file = self.root / f".cache/notebooks/{key}.{self.language}.{own}.{kind}"
-        if not file.exists():
+        text = tree.kept(file)
+        if text is None:
             if kind == "md":
                 text = notebooks.markdown(path, self.language, self.root)
             else:
                 text = notebooks.ipynb(path, self.language, self.root, address).decode()
             tree.store(file, text, f"{key}.{self.language}.*.{kind}")
-        return file.read_text("utf-8")
+        return text
 
     def api(self, key: str) -> str:
         """The API page of a key: every public object once, with its source."""

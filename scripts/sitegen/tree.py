@@ -88,6 +88,14 @@ def _modules(root: Path, name: str) -> Iterator[Path]:
         yield from (f for f in (at.with_suffix(".py"), at / "__init__.py") if f.is_file())
 
 
+def kept(path: Path) -> str | None:
+    """What a cache file holds, if it is there: another build may remove it at any moment."""
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+
+
 def store(path: Path, text: str, older: str) -> None:
     """Write a cache file whole or not at all, in place of the `older` ones beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
