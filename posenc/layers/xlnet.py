@@ -79,8 +79,10 @@ def shift(scores: torch.Tensor) -> torch.Tensor:
 class TransformerXL(PositionEncoding):
     r"""Logits door: three terms with the offset, a key matrix of its own, and two vectors per head.
 
-    $$b_{ij} = \frac{q_i r_{ij}^\top + u\, k_j^\top + v\, r_{ij}^\top}{\sqrt{d_{head}}}, \qquad
-    r_{ij} = R_{i-j} W^{K,R}$$
+    $$\begin{aligned}
+    b_{ij} &= \frac{q_i r_{ij}^\top + u\, k_j^\top + v\, r_{ij}^\top}{\sqrt{d_{head}}} \\
+    r_{ij} &= R_{i-j} W^{K,R}
+    \end{aligned}$$
 
     Attention itself has the fourth term, $q_i k_j^\top$. The sinusoids $R$ are not trained, and
     offsets of any size have one. Any integers will do as positions, in any order: packed or
