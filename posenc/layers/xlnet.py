@@ -262,8 +262,9 @@ class TransformerXL(PositionEncoding):
             wanted = wanted.masked_fill(_broken(q_at)[..., None, :, None], math.nan)
             constant = constant.masked_fill(_broken(k_at)[..., None, None, :], math.nan)
             return self._by_shift(wanted, q_at, k_at) + constant
-        by = self._by_turn if self.clamp is None else self._by_gather
-        return by(wanted, q_at, k_at) + constant
+        if self.clamp is None:
+            return self._by_turn(wanted, q_at, k_at) + constant
+        return self._by_gather(wanted, q_at, k_at, self.clamp) + constant
 
     def _by_shift(self, wanted, q_at, k_at) -> torch.Tensor:
         """Score every offset of a block once."""
@@ -272,9 +273,8 @@ class TransformerXL(PositionEncoding):
         keys = self._keys(q_at[..., :1] - k_at[..., :1] + n_q - columns)
         return shift(wanted @ keys.mT)
 
-    def _by_gather(self, wanted, q_at, k_at) -> torch.Tensor:
+    def _by_gather(self, wanted, q_at, k_at, limit: int) -> torch.Tensor:
         """Score every offset up to the limit, and pick."""
-        limit = self.clamp
         keys = self._keys(torch.arange(-limit, limit + 1, device=q_at.device))
         picked = (q_at[..., :, None] - k_at[..., None, :]).clamp(-limit, limit) + limit
         index = picked.unsqueeze(-3).expand(*wanted.shape[:-1], -1)
