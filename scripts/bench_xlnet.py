@@ -90,7 +90,7 @@ def bias_calls(n: int = N) -> Calls:
     def hf() -> torch.Tensor:
         keys = torch.einsum("ibh,hnd->ibnd", R, r)
         bd = torch.einsum("ibnd,jbnd->bnij", q_first + layer.v, keys)
-        c = torch.einsum("nd,jbnd->bnj", layer.u, k_first)
+        c = torch.einsum("hc,jbhc->bhj", layer.u, k_first)
         return (c[:, :, None] + theirs.rel_shift_bnij(bd, n)) * theirs.scale
 
     calls: Calls = {

@@ -26,6 +26,7 @@ from test_xlnet import (
 from posenc.equations.xlnet import shift_loop
 from posenc.layers.attention import Attention, doors
 from posenc.layers.xlnet import TransformerXL, from_xlnet, shift
+from scripts import bench_xlnet
 
 COMPILED = [*(["cpu"] if shutil.which("c++") else [])]  # needs a compiler
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 4e-6, torch.bfloat16: 8e-2, torch.float16: 8e-3}
@@ -391,6 +392,21 @@ def test_generated_code_computes_the_same(device):
     layer = attention(torch.float32, consecutive=True)
     x = torch.randn(2, 5, D, device=device)
     same(torch.compile(layer, fullgraph=True)(x), layer(x), 1e-5)
+
+
+# --- benchmarks --------------------------------------------------------------------------------
+
+
+def test_peers_compute_alike_before_they_are_timed(monkeypatch):
+    monkeypatch.setattr(bench_xlnet, "N", 8)
+    monkeypatch.setattr(bench_xlnet, "ROUNDS", 1)
+    with torch.no_grad():
+        for group in bench_xlnet.groups():
+            assert len(group["rows"]) in (4, 6)
+            assert len(group["targets"]) == 1
+        monkeypatch.setattr(bench_xlnet, "shift", lambda scores: scores[..., :8])
+        with pytest.raises(AssertionError, match="not equal"):
+            bench_xlnet.shift_group()
 
 
 # --- errors ------------------------------------------------------------------------------------

@@ -35,8 +35,10 @@ def offset_vectors(
 ) -> np.ndarray:
     r"""Encode offsets as sinusoids, all sines first.
 
-    $$R_o = \big[\sin(o\,\theta_m)\big]_m \,\Big|\, \big[\cos(o\,\theta_m)\big]_m, \qquad
-    \theta_m = b^{-2m/d}$$
+    $$\begin{aligned}
+    R_o &= \big(\sin o\theta_0, \sin o\theta_1, \dots \,\big|\, \cos o\theta_0, \dots\big) \\
+    \theta_m &= b^{-2m/d}
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -95,9 +97,11 @@ def offset_vectors(
 def terms(q: np.ndarray, k: np.ndarray, r: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     r"""Four terms of a head's logits, not scaled yet.
 
-    $$\underbrace{q_i k_j^\top}_{\text{(a)}} + \underbrace{q_i r_{ij}^\top}_{\text{(b)}}
-    + \underbrace{u\, k_j^\top}_{\text{(c)}} + \underbrace{v\, r_{ij}^\top}_{\text{(d)}}, \qquad
-    r_{ij} = R_{i-j} W^{K,R}$$
+    $$\begin{aligned}
+    &\underbrace{q_i k_j^\top}_{\text{(a)}} + \underbrace{q_i r_{ij}^\top}_{\text{(b)}}
+    + \underbrace{u\, k_j^\top}_{\text{(c)}} + \underbrace{v\, r_{ij}^\top}_{\text{(d)}} \\
+    &r_{ij} = R_{i-j} W^{K,R}
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -419,8 +423,11 @@ def turned_scores(
 def segment_term(q: np.ndarray, same: np.ndarray, table: np.ndarray, w: np.ndarray) -> np.ndarray:
     r"""Fifth term of XLNet, which tells keys of the query's own segment from others.
 
-    $$(q_i + w)\, s_{ij}^\top, \qquad s_{ij} = \begin{cases} s_+ & \text{same segment} \\
-    s_- & \text{another} \end{cases}$$
+    $$\begin{aligned}
+    &(q_i + w)\, s_{ij}^\top \\
+    &s_{ij} = \begin{cases} s_+ & \operatorname{seg}(i) = \operatorname{seg}(j) \\
+    s_- & \operatorname{seg}(i) \ne \operatorname{seg}(j) \end{cases}
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -482,10 +489,13 @@ def segment_term(q: np.ndarray, same: np.ndarray, table: np.ndarray, w: np.ndarr
 def factorisation_mask(order: np.ndarray, *, stream: str = "content") -> np.ndarray:
     r"""Who may look at whom if a text is predicted in another order than it is read.
 
-    $$M_{ij} = \begin{cases} \pi_j \le \pi_i & \text{content stream} \\
-    \pi_j < \pi_i & \text{query stream} \end{cases}$$
+    $$\begin{aligned}
+    M^{h}_{ij} &= \left[\pi_j \le \pi_i\right] \\
+    M^{g}_{ij} &= \left[\pi_j < \pi_i\right]
+    \end{aligned}$$
 
-    Here $\pi_i$ says when position $i$ has its turn. Positions stay what they are.
+    The first is for the content stream, the second for the query stream; $\pi_i$ says when
+    position $i$ has its turn. Positions stay what they are.
 
     Parameters
     ----------

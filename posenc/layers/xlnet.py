@@ -79,8 +79,10 @@ def shift(scores: torch.Tensor) -> torch.Tensor:
 class TransformerXL(PositionEncoding):
     r"""Logits door: three terms with the offset, a key matrix of its own, and two vectors per head.
 
-    $$b_{ij} = \frac{q_i r_{ij}^\top + u\, k_j^\top + v\, r_{ij}^\top}{\sqrt{d_{head}}}, \qquad
-    r_{ij} = R_{i-j} W^{K,R}$$
+    $$\begin{aligned}
+    b_{ij} &= \frac{q_i r_{ij}^\top + u\, k_j^\top + v\, r_{ij}^\top}{\sqrt{d_{head}}} \\
+    r_{ij} &= R_{i-j} W^{K,R}
+    \end{aligned}$$
 
     Attention itself has the fourth term, $q_i k_j^\top$. The sinusoids $R$ are not trained, and
     offsets of any size have one. Any integers will do as positions, in any order: packed or
@@ -260,8 +262,9 @@ class TransformerXL(PositionEncoding):
             wanted = wanted.masked_fill(_broken(q_at)[..., None, :, None], math.nan)
             constant = constant.masked_fill(_broken(k_at)[..., None, None, :], math.nan)
             return self._by_shift(wanted, q_at, k_at) + constant
-        by = self._by_turn if self.clamp is None else self._by_gather
-        return by(wanted, q_at, k_at) + constant
+        if self.clamp is None:
+            return self._by_turn(wanted, q_at, k_at) + constant
+        return self._by_gather(wanted, q_at, k_at, self.clamp) + constant
 
     def _by_shift(self, wanted, q_at, k_at) -> torch.Tensor:
         """Score every offset of a block once."""
@@ -270,9 +273,8 @@ class TransformerXL(PositionEncoding):
         keys = self._keys(q_at[..., :1] - k_at[..., :1] + n_q - columns)
         return shift(wanted @ keys.mT)
 
-    def _by_gather(self, wanted, q_at, k_at) -> torch.Tensor:
+    def _by_gather(self, wanted, q_at, k_at, limit: int) -> torch.Tensor:
         """Score every offset up to the limit, and pick."""
-        limit = self.clamp
         keys = self._keys(torch.arange(-limit, limit + 1, device=q_at.device))
         picked = (q_at[..., :, None] - k_at[..., None, :]).clamp(-limit, limit) + limit
         index = picked.unsqueeze(-3).expand(*wanted.shape[:-1], -1)
