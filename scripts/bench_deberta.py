@@ -5,6 +5,7 @@ its matrix of offsets ready-made; ours computes its rows in every call.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import DebertaV2Config
@@ -32,20 +33,22 @@ Calls = dict[str, Callable[[], torch.Tensor]]
 
 def peer(n_buckets: int | None) -> deberta.DisentangledSelfAttention:
     """The library's attention of one layer, with projections of its own for the positions."""
+    options: dict[str, Any] = {"position_buckets": n_buckets or -1}
     config = DebertaV2Config(
         hidden_size=HEADS * D,
         num_attention_heads=HEADS,
         relative_attention=True,
         pos_att_type=["c2p", "p2c"],
         max_relative_positions=DISTANCE,
-        position_buckets=n_buckets or -1,
+        **options,
     )
     return deberta.DisentangledSelfAttention(config).eval()
 
 
 def deberta_calls(n_buckets: int | None) -> Calls:
     """The same bias from both, for one sequence; without gradients and with them."""
-    hf, ours = peer(n_buckets), Deberta(HEADS * D, HEADS, DISTANCE, n_buckets=n_buckets)
+    hf: Any = peer(n_buckets)
+    ours = Deberta(HEADS * D, HEADS, DISTANCE, n_buckets=n_buckets)
     ours.key.load_state_dict(hf.pos_key_proj.state_dict())
     ours.query.load_state_dict(hf.pos_query_proj.state_dict())
     q, k = torch.randn(2, 1, HEADS, N, D)

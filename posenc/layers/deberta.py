@@ -3,6 +3,7 @@ r"""Disentangled attention as a layer: two trained readings of one table of rela
 The offset is $t = i - j$, query position minus key position, in tokens.
 """
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -120,7 +121,7 @@ class Deberta(PositionEncoding):
         self.scale = scale(self.d_head)
         half, self._rows = max_distance, None
         if n_buckets is not None:
-            half, reach = n_buckets, range(-max_distance, max_distance + 1)
+            half, reach = n_buckets, np.arange(-max_distance, max_distance + 1)
             self._rows = row(log_bucket(reach, n_buckets, max_distance), half).tolist()
         where = {"device": device, "dtype": dtype}
         self.table = nn.Embedding(2 * half, d_model, **where)
@@ -230,7 +231,8 @@ class Deberta(PositionEncoding):
         keys, queries = self._tables()
         rows = self.rows(q_positions, k_positions)
         back = rows if self.p2c == "code" else self.rows(k_positions, q_positions).mT
-        q, k = self.scale * q, self.scale * k
+        factor = scale(self.d_head)
+        q, k = factor * q, factor * k
         if q.device.type != "cpu" or torch.compiler.is_compiling():
             return _read(q, k, keys, queries, rows.unsqueeze(-3), back.unsqueeze(-3))
         # A head at a time: its products stay in the cache, and the next head takes their memory.
