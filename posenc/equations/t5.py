@@ -91,16 +91,14 @@ def buckets(
 
     $$\begin{aligned}
     \operatorname{bucket}(t) &= B\,[t > 0] + r(|t|) \\
-    r(d) &= \begin{cases}
-    d, & d < m \\
-    \min\left(m + \left\lfloor L\, \dfrac{\ln (d / m)}{\ln (M / m)} \right\rfloor, B - 1\right),
-    & d \ge m
-    \end{cases} \\
-    B &= n_{\text{buckets}} / 2, \quad m = \lfloor B / 2 \rfloor, \quad L = B - m
+    r(d) &= d, && d < m \\
+    r(d) &= \min\left(m + \lfloor \ell(d) \rfloor, B - 1\right), && d \ge m \\
+    \ell(d) &= L\, \frac{\ln (d / m)}{\ln (M / m)} \\
+    m &= \lfloor B / 2 \rfloor, \quad L = B - m
     \end{aligned}$$
 
-    If not `bidirectional`, then $\operatorname{bucket}(t) = r(\max(-t, 0))$ and
-    $B = n_{\text{buckets}}$: all keys after the query share the bucket of the query itself.
+    $B$ is half of `n_buckets`. If not `bidirectional`, then $B$ is all of it and
+    $\operatorname{bucket}(t) = r(\max(-t, 0))$: keys after the query share its own bucket.
 
     Parameters
     ----------
@@ -218,11 +216,11 @@ def position_bias(
 def hankel(values: np.ndarray, n_rows: int) -> np.ndarray:
     r"""View a vector of $n_q + n_k - 1$ numbers as a matrix of $n_q$ rows, without a copy.
 
-    $$H_{rj} = b_{r + j}, \qquad b_s \text{ belongs to the offset } t = s - (n_q - 1)$$
+    $$H_{rj} = b_{r + j}$$
 
-    Every row is a window of the vector, one further than the row before. Read from the last row
-    to the first it is the bias: $H_{n_q - 1 - i,\, j} = b_{(j - i) + n_q - 1}$, one number along
-    each diagonal.
+    The number $b_s$ belongs to the offset $t = s - (n_q - 1)$. Every row is a window of the
+    vector, one further than the row before. Read from the last row to the first it is the bias:
+    $H_{n_q - 1 - i,\, j} = b_{(j - i) + n_q - 1}$, one number along each diagonal.
 
     Parameters
     ----------

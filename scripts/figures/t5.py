@@ -93,6 +93,7 @@ def staircase(say):
         ax.set_xlabel(say("偏移 t = j − i", "offset t = j − i"))
         if not k:
             ax.set_ylabel(say("桶", "bucket"))
+            ax.yaxis.set_label_coords(-0.2, 0.62)
     fig.set_label(
         say(
             "两张阶梯图，横轴是偏移，纵轴是桶号。编码器：向左从 0 升到 15，−91 起是最后一个；"
