@@ -11,9 +11,8 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -68,10 +67,26 @@ def peak(call: Callable[[], object]) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = call()
     kineto: Any = profiler.profiler
-    events = kineto.kineto_results.events()
+    events = list(_all(kineto.kineto_results.experimental_event_tree()))
     del result  # not before the last event
-    steps = [event.nbytes() for event in events if event.name() == "[memory]"]
-    return max(accumulate(steps, initial=0))
+    held: dict[int, int] = {}
+    greatest = 0
+    for event in sorted(events, key=lambda event: event.start_time_ns):
+        if event.name == "[memory]":
+            address, size = event.extra_fields.ptr, event.extra_fields.alloc_size
+            if size > 0:
+                held[address] = size
+            else:
+                held.pop(address, None)  # what is unknown was there before
+            greatest = max(greatest, sum(held.values()))
+    return greatest
+
+
+def _all(events: list[Any]) -> Iterator[Any]:
+    """Events, and those within them."""
+    for event in events:
+        yield event
+        yield from _all(event.children)
 
 
 def peaks(calls: Calls) -> dict[str, int]:

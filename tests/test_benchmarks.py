@@ -60,6 +60,14 @@ def test_memory_that_was_there_before_is_not_set_off():
     assert bench.peak(lambda: torch.empty(x.pop().shape)) == size
 
 
+def test_memory_of_an_earlier_measurement_is_not_set_off():
+    kept = []
+    size = bench.peak(lambda: kept.append(torch.empty(1000, 256)))
+    kept.clear()
+    kept.append(torch.empty(1000, 256))  # most likely at the same address
+    assert bench.peak(lambda: torch.empty(kept.pop().shape)) == size
+
+
 def test_memory_inside_native_kernels_is_counted():
     q, k, v = torch.randn(3, 1, 8, 512, 16)
     scores = 8 * 512 * 512 * 4
