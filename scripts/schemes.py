@@ -118,37 +118,33 @@ def layer(name: str, sizes: Sizes, device: str = "cpu") -> Attention:
 
 
 def positions_of(name: str, sizes: Sizes = SMALL) -> dict[str, object]:
-    """On which positions each term depends, and whether values and weights know positions."""
+    """On which positions each term depends, and in the same words the values and the weights."""
     attention = layer(name, sizes).double()
     encoding, rng = attention.encoding, np.random.default_rng(0)
-    x, y = (torch.from_numpy(rng.normal(size=(1, sizes.n, sizes.d))) for _ in range(2))
+    x, y = rng.normal(size=(2, sizes.n, sizes.d))
+    w = torch.softmax(torch.from_numpy(rng.normal(size=(1, sizes.h, sizes.n, sizes.n))), -1)
 
-    def score(q, k, i, j):
-        at = torch.from_numpy(i), torch.from_numpy(j)
-        with torch.no_grad():
-            return _logits(attention, *map(_tokens, (q, k)), *at).sum(dim=(0, 1)).numpy()
+    def values(q, k, i, j):
+        v = attention._split_heads(attention.value(encoding.embed(_tokens(y), j)))
+        return encoding.combine(w, v, i, j)[..., : sizes.n]
 
-    i = torch.arange(sizes.n) + 1
-    with torch.no_grad():
-        w = torch.softmax(torch.from_numpy(rng.normal(size=(1, sizes.h, sizes.n, sizes.n))), -1)
-        v = attention._split_heads(attention.value(y))
-        values = _moves(lambda at: encoding.embed(y, at), i) or _moves(
-            lambda at: encoding.combine(w, v, i, at), i
-        )
-        weights = bool((encoding.reweight(w, i, i) != w).any())
+    def words(door):
+        def score(q, k, i, j):
+            with torch.no_grad():
+                found = door(_tokens(q), _tokens(k), torch.from_numpy(i), torch.from_numpy(j))
+            return found.sum(dim=(0, 1)).numpy()
+
+        return dependence(score, x, y)
+
     return {
-        "terms": dependence(score, x[0].numpy(), y[0].numpy()),
-        "values": values,
-        "weights": weights,
+        "terms": words(lambda q, k, i, j: _logits(attention, q, k, i, j)),
+        "values": words(values)[-1],
+        "weights": words(lambda q, k, i, j: encoding.reweight(w, i, j))[-1],
     }
 
 
 def _tokens(x: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(x)[None]
-
-
-def _moves(door: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor) -> bool:
-    return bool((door(at) - door(at + 1)).abs().max() > 1e-9)
 
 
 def _logits(attention: Attention, x, y, i, j) -> torch.Tensor:

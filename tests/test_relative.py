@@ -111,7 +111,7 @@ def triple(score):
 @claim("relative.no_distance")
 def test_token_plus_position_lets_no_word_choose_a_distance():
     found = {name: triple(score) for name, score in figures.schemes().items()}
-    blind = ("nope", "absolute", "t5", "tupe")
+    blind = ("nope", "absolute", "t5", "urpe", "tupe")
     seeing = ("shaw", "xlnet", "deberta", "rope")
     return at_most(
         1e-12,
@@ -133,7 +133,7 @@ def test_a_logit_is_relative_if_all_its_terms_are():
 
         return [largest(at(40)[n] - at(0)[n]) for n in range(4)]
 
-    relative = ("nope", "shaw", "xlnet", "t5", "deberta", "rope")
+    relative = ("nope", "shaw", "xlnet", "t5", "deberta", "urpe", "rope")
     absolute = moved("absolute")
     return at_most(
         1e-12,
@@ -240,7 +240,7 @@ def test_inside_the_softmax_identical_tokens_stay_identical():
 
 
 @claim("relative.ways_out")
-def test_four_ways_out_let_identical_tokens_see_their_places():
+def test_all_ways_out_let_identical_tokens_see_their_places():
     found = figures.constant_data()
     opened = ("absolute", "shaw_values", "bos", "bos_causal", "urpe")
     shut = ("in_queries", "shaw_keys", "t5", "bos_nope", "t5_deep")

@@ -2,10 +2,14 @@
 
 import pytest
 
+from posenc.layers.t5 import T5
+from posenc.layers.urpe import Urpe
 from scripts import schemes as measuring
+from scripts.figures import relative as figures
 from scripts.schemes import SCHEMES, Sizes, costs_of, evaluate, positions_of
 from scripts.sitegen import doors
 from scripts.sitegen import schemes as shown
+from scripts.sitegen.tree import ROOT
 
 SIZES = [
     Sizes(b=1, n=8, d=16, h=2, N=9, k=3, B=8),
@@ -50,11 +54,43 @@ def test_the_terms_depend_on_what_their_formula_says(name):
     assert positions_of(name)["terms"] == TERMS[name]
 
 
+BEHIND = {
+    "Sinusoidal": ("key", "none"),
+    "Learned": ("key", "none"),
+    "Shaw": ("offset", "none"),
+    "Urpe": ("none", "offset"),
+}
+
+
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_door_that_is_shut_knows_no_position(name):
     found, opened = positions_of(name), doors.opened()[name]
-    assert found["values"] == bool({"embed", "combine"}.intersection(opened))
-    assert found["weights"] == ("reweight" in opened)
+    assert (found["values"], found["weights"]) == BEHIND.get(name, ("none", "none"))
+    assert (found["values"] != "none") == bool({"embed", "combine"}.intersection(opened))
+    assert (found["weights"] != "none") == ("reweight" in opened)
+
+
+PICTURE = {
+    "nope": "PositionEncoding",
+    "absolute": "Sinusoidal",
+    "shaw": "Shaw",
+    "xlnet": "TransformerXL",
+    "t5": "T5",
+    "deberta": "Deberta",
+    "urpe": "Urpe",
+    "rope": "Rope",
+    "tupe": "Tupe",
+}
+
+
+def test_the_picture_of_the_four_terms_shows_what_the_layers_do(monkeypatch):
+    over_t5 = measuring.Scheme(lambda s: Urpe(T5(s.h, s.B), s.h, s.k), "", "", "")
+    monkeypatch.setitem(SCHEMES, "Urpe", over_t5)
+    found = {name: positions_of(layer) for name, layer in PICTURE.items()}
+    shown_there = {
+        name: (*row["terms"], row["values"], row["weights"]) for name, row in found.items()
+    }
+    assert figures.choices_data() == shown_there
 
 
 def test_positions_in_the_values_and_behind_the_softmax_are_noticed(monkeypatch):
@@ -69,8 +105,8 @@ def test_positions_in_the_values_and_behind_the_softmax_are_noticed(monkeypatch)
     monkeypatch.setitem(SCHEMES, "PositionEncoding", scheme)
     assert positions_of("PositionEncoding") == {
         "terms": TERMS["PositionEncoding"],
-        "values": True,
-        "weights": True,
+        "values": "key",
+        "weights": "key",
     }
     assert costs_of("PositionEncoding", SIZES[1])["held"] == evaluate("b h n^2", SIZES[1])
 
@@ -96,6 +132,13 @@ def test_both_languages_have_the_same_table_but_for_words(which):
     assert all(line.count(" | ") == zh[0].count(" | ") for line in (*zh, *en))
     numbers = [[line.split("$")[1::2] for line in lines] for lines in (zh, en)]
     assert numbers[0] == numbers[1]
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_page_names_the_sizes_that_were_counted(language):
+    page = (ROOT / f"docs/{language}/relative.md").read_text("utf-8")
+    for letter, size in Sizes()._asdict().items():
+        assert f"${letter} = {size}$" in page
 
 
 def test_rows_can_be_picked():

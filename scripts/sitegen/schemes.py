@@ -23,7 +23,6 @@ COSTS = ("parameters", "held", "flops")
 NAMES = {"PositionEncoding": "NoPE"}
 DEPENDS = {"query": "$i$", "key": "$j$", "offset": "$j - i$", "both": "$i, j$", "absent": "–"}
 NONE = {"zh": "无位置", "en": "free"}
-KNOWS = {"zh": ("–", "有位置"), "en": ("–", "position")}
 
 
 def table(language: str, which: str, names: str = "", root: Path = ROOT) -> str:
@@ -62,9 +61,8 @@ def _link(name: str, row: dict) -> str:
 
 
 def _terms(row: dict, language: str) -> list[str]:
-    depends = {**DEPENDS, "none": NONE[language]}
-    doors = [KNOWS[language][row[door]] for door in ("values", "weights")]
-    return [*(depends[word] for word in row["terms"]), *doors]
+    terms = [{**DEPENDS, "none": NONE[language]}[word] for word in row["terms"]]
+    return [*terms, *({**DEPENDS, "none": "–"}[row[door]] for door in ("values", "weights"))]
 
 
 def _costs(row: dict, _: str) -> list[str]:
