@@ -112,22 +112,18 @@ def attend_by_offset(
         raise ValueError(f"bias must have shape {wanted}, got {tuple(bias.shape)}")
     bias = bias.to(q.dtype)
     if not causal:
-        return _attend(q, k, v, bias, scale)
+        # Four axes: with fewer, PyTorch leaves its fast kernel.
+        windows = bias.unfold(-1, k.shape[2], 1)[None]
+        fused = nn.functional.scaled_dot_product_attention
+        return fused(q.flip(-2), k, v, windows, scale=scale).flip(-2)
     parts, seen = [], start
     for part in q.split(max(BLOCK, -(-q.shape[2] // BLOCKS)), dim=2):
-        seen += part.shape[2]  # keys before this are not after the last query of the block
-        n_k = min(seen, k.shape[2])
-        b = bias[:, after - seen :][:, : part.shape[2] + n_k - 1]
+        seen += part.shape[2]  # keys from here on are after the whole block
+        near_k, near_v = k[:, :, :seen], v[:, :, :seen]
+        b = bias[:, after - seen :][:, : part.shape[2] + near_k.shape[2] - 1]
         b = torch.cat([b[:, :seen], torch.full_like(b[:, seen:], -torch.inf)], dim=1)
-        parts.append(_attend(part, k[:, :, :n_k], v[:, :, :n_k], b, scale))
+        parts.append(attend_by_offset(part, near_k, near_v, b, scale=scale))
     return torch.cat(parts, dim=2)
-
-
-def _attend(q, k, v, bias, scale: float) -> torch.Tensor:
-    # Four axes: with fewer, PyTorch leaves its fast kernel.
-    windows = bias.unfold(-1, k.shape[2], 1)[None]
-    attend = nn.functional.scaled_dot_product_attention
-    return attend(q.flip(-2), k, v, windows, scale=scale).flip(-2)
 
 
 class T5(PositionEncoding):
