@@ -16,6 +16,7 @@ from posenc.equations.t5 import buckets, position_bias
 from posenc.layers import t5
 from posenc.layers.attention import Attention, doors
 from posenc.layers.t5 import T5, attend_by_offset
+from scripts import bench_t5
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 COMPILED = [*(["cpu"] if shutil.which("c++") else []), *DEVICES[1:]]  # needs a compiler
@@ -444,6 +445,25 @@ for name in ("posenc.equations.t5", "posenc.layers.t5"):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- benchmarks --------------------------------------------------------------------------------
+
+
+def test_peers_compute_alike_before_they_are_timed(monkeypatch):
+    made = [
+        bench_t5.forward_group(8, 1),
+        bench_t5.causal_group(8, 1),
+        bench_t5.gradient_group(8, 1),
+    ]
+    assert [len(group["rows"]) for group in made] == [6, 3, 4]
+    assert all(len(group["targets"]) == 1 for group in made)
+    monkeypatch.setattr(
+        T5, "by_offset", lambda self, n, _: self.weight.new_zeros(bench_t5.HEADS, 15)
+    )
+    for group in (bench_t5.forward_group, bench_t5.causal_group):
+        with pytest.raises(AssertionError, match="not close"):
+            group(8, 1)
 
 
 # --- errors ------------------------------------------------------------------------------------
