@@ -28,9 +28,17 @@ NAMES: dict[str, Name] = {
     "plain": PLAIN,
     "clone": {"zh": "复制输出", "en": "clone() of the output"},
     "ours": {"zh": "posenc，按偏移的偏置", "en": "posenc, bias by offset"},
+    "plain causal": {
+        "zh": "scaled_dot_product_attention，is_causal=True，无偏置",
+        "en": "scaled_dot_product_attention, is_causal=True, without a bias",
+    },
     "ours causal": {
         "zh": "posenc，按偏移的偏置，因果掩码",
         "en": "posenc, bias by offset, causal mask",
+    },
+    "matrix causal": {
+        "zh": "scaled_dot_product_attention，每次算出 T5 的偏置矩阵并填上掩码（transformers）",
+        "en": "scaled_dot_product_attention, T5's matrix made and masked each time (transformers)",
     },
     "matrix": {
         "zh": "scaled_dot_product_attention，每次算出 T5 的偏置矩阵（transformers）",
@@ -54,10 +62,12 @@ NAMES: dict[str, Name] = {
 Calls = dict[str, Callable[[], torch.Tensor]]
 
 
-def layers() -> tuple[T5, T5Attention]:
+def layers(bidirectional: bool = True) -> tuple[T5, T5Attention]:
     """Ours and the library's, with one table."""
     config = T5Config(d_model=HEADS * WIDTH, d_kv=WIDTH, num_heads=HEADS)
-    peer, mine = T5Attention(config, True, layer_idx=0), T5(HEADS)
+    config.is_decoder = not bidirectional
+    peer = T5Attention(config, True, layer_idx=0)
+    mine = T5(HEADS, bidirectional=bidirectional)
     torch.nn.init.normal_(peer.relative_attention_bias.weight)
     mine.load_state_dict({"weight": peer.relative_attention_bias.weight})
     return mine, peer
@@ -78,14 +88,13 @@ def calls(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, n: int) -> Calls:
         z, _ = eager_attention_forward(peer, q, k, v, None, scaling=1.0, position_bias=bias)
         return z.transpose(1, 2)
 
-    def ours(causal: bool) -> torch.Tensor:
-        return attend_by_offset(q, k, v, mine.by_offset(n, n), scale=1.0, causal=causal)
+    def ours() -> torch.Tensor:
+        return attend_by_offset(q, k, v, mine.by_offset(n, n), scale=1.0)
 
     made: Calls = {
         "plain": lambda: scaled_dot_product_attention(q, k, v, scale=1.0),
         "clone": out.clone,
-        "ours": lambda: ours(False),
-        "ours causal": lambda: ours(True),
+        "ours": ours,
         "stored": lambda: scaled_dot_product_attention(q, k, v, stored, scale=1.0),
         "matrix": matrix,
         "eager": eager,
@@ -113,6 +122,48 @@ def forward_group(n: int = N, rounds: int = ROUNDS) -> dict:
                 "按偏移的偏置，与无偏置之比",
                 "bias by offset, as a multiple of no bias",
                 times["ours"] / times["plain"],
+                1.15,
+            )
+        ],
+        setting=SETTING,
+    )
+
+
+def causal_group(n: int = N, rounds: int = ROUNDS) -> dict:
+    """A decoder: the base leaves out the keys after the query as well."""
+    q, k, v = (torch.randn(1, HEADS, n, WIDTH) for _ in range(3))
+    mine, peer = layers(bidirectional=False)
+    after = torch.ones(n, n, dtype=torch.bool).triu(1)
+
+    def matrix() -> torch.Tensor:
+        bias = peer.compute_bias(n, n).masked_fill(after, -torch.inf)
+        return scaled_dot_product_attention(q, k, v, bias, scale=1.0)
+
+    made: Calls = {
+        "plain causal": lambda: scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0),
+        "ours causal": lambda: attend_by_offset(
+            q, k, v, mine.by_offset(n, n), scale=1.0, causal=True
+        ),
+        "matrix causal": matrix,
+    }
+    with torch.no_grad():
+        torch.testing.assert_close(made["ours causal"](), matrix(), rtol=0, atol=1e-4)
+        times, memory = seconds(made, rounds), peaks(made)
+    return group(
+        {
+            "zh": f"T5 的偏置，因果掩码，n = {n}",
+            "en": f"T5's bias, causal mask, n = {n}",
+        },
+        NAMES,
+        times,
+        memory,
+        base="plain causal",
+        ours=("ours",),
+        targets=[
+            target(
+                "按偏移的偏置，因果掩码，与 is_causal=True、无偏置之比",
+                "bias by offset, causal mask, as a multiple of is_causal=True without a bias",
+                times["ours causal"] / times["plain causal"],
                 1.15,
             )
         ],
@@ -169,9 +220,9 @@ def gradient_group(n: int = N, rounds: int = GRADIENT_ROUNDS) -> dict:
 
 
 def groups() -> list[dict]:
-    """T5's bias forward, and with gradients."""
+    """T5's bias forward, with a causal mask, and with gradients."""
     print("T5's bias", flush=True)
-    forwards = forward_group()
+    forwards = [forward_group(), causal_group()]
     print("T5's bias, gradients", flush=True)
     with torch.enable_grad():
-        return [forwards, gradient_group()]
+        return [*forwards, gradient_group()]

@@ -13,8 +13,10 @@ from torch import nn
 
 from posenc.equations.relative import offsets
 from posenc.equations.t5 import buckets, position_bias
+from posenc.layers import t5
 from posenc.layers.attention import Attention, doors
 from posenc.layers.t5 import T5, attend_by_offset
+from scripts import bench_t5
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 COMPILED = [*(["cpu"] if shutil.which("c++") else []), *DEVICES[1:]]  # needs a compiler
@@ -163,6 +165,69 @@ def test_it_equals_the_sum_over_keys(n_q, n_k, start, causal):
     bias = torch.randn(3, n_q + n_k - 1, dtype=torch.float64)
     got = attend_by_offset(q, k, v, bias, scale=0.7, causal=causal, start=start)
     same(got, by_hand(q, k, v, bias, 0.7, causal, start), 1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize(("n_q", "n_k", "start"), [(5, 5, 0), (7, 7, 0), (5, 9, 4), (5, 6, 3)])
+def test_causal_blocks_equal_the_sum_over_keys(monkeypatch, n_q, n_k, start, size):
+    monkeypatch.setattr(t5, "BLOCK", size)
+    (q, k), v = qk(n_q, n_k, torch.float64), torch.randn(2, 3, n_k, 4, dtype=torch.float64)
+    bias = torch.randn(3, n_q + n_k - 1, dtype=torch.float64)
+    got = attend_by_offset(q, k, v, bias, scale=0.7, causal=True, start=start)
+    same(got, by_hand(q, k, v, bias, 0.7, True, start), 1e-12)
+
+
+def test_gradients_of_causal_blocks_are_those_of_one():
+    (q, k), v = qk(600, dtype=torch.float64), torch.randn(2, 3, 600, 4, dtype=torch.float64)
+    bias = torch.randn(3, 1199, dtype=torch.float64)
+    inputs = [x.requires_grad_() for x in (q, k, v, bias)]
+    hidden = bias.where(torch.arange(1199) < 600, -torch.inf)
+    one = attend_by_offset(q, k, v, hidden, scale=1.0)
+    several = attend_by_offset(q, k, v, bias, scale=1.0, causal=True)
+    same(several, one, 1e-12)
+    g = torch.randn_like(q)
+    found = (torch.autograd.grad(z, inputs, g) for z in (several, one))
+    for a, b in zip(*found, strict=True):
+        same(a, b, 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("n", "want"), [(256, [256]), (600, [256, 512, 600]), (8192, list(range(512, 8193, 512)))]
+)
+def test_a_causal_block_reads_no_key_after_its_queries(monkeypatch, n, want):
+    read = []
+
+    def spy(q, k, v, mask, *, scale):
+        read.append(k.shape[2])
+        assert v.shape[2] == mask.shape[3] == k.shape[2]
+        return q
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", spy)
+    q = torch.randn(1, 1, n, 1)
+    same(attend_by_offset(q, q, q, torch.zeros(1, 2 * n - 1), scale=1.0, causal=True), q)
+    assert read == want
+
+
+@by_dtype
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_query_that_sees_no_key_gets_zeros(learned, dtype):
+    """The last query may only look at keys after it; all gradients are finite numbers."""
+    (q, k), v = qk(9, dtype=dtype), torch.randn(2, 3, 9, 4).to(dtype)
+    bias = torch.zeros(3, 17).index_fill(1, torch.arange(9), -torch.inf)
+    inputs = [x.requires_grad_() for x in (q, k, v, *([bias] if learned else []))]
+    z = attend_by_offset(q, k, v, bias, scale=1.0)
+    assert not z[:, :, -1].any()
+    assert z[:, :, :-1].all()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(z, inputs, torch.ones_like(z)))
+
+
+@torch.no_grad()
+def test_the_shorter_way_gives_zeros_where_the_door_does():
+    layer = fused(T5(3, bidirectional=False, std=1.0), causal=True)
+    layer.encoding.weight[0] = -torch.inf  # the first token may only look at itself, and must not
+    x = torch.randn(1, 9, 12)
+    same(layer(x), through_the_door(layer, x), 1e-6)
+    assert not layer(x)[0, 0].any()
 
 
 @by_dtype
@@ -380,6 +445,25 @@ for name in ("posenc.equations.t5", "posenc.layers.t5"):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- benchmarks --------------------------------------------------------------------------------
+
+
+def test_peers_compute_alike_before_they_are_timed(monkeypatch):
+    made = [
+        bench_t5.forward_group(8, 1),
+        bench_t5.causal_group(8, 1),
+        bench_t5.gradient_group(8, 1),
+    ]
+    assert [len(group["rows"]) for group in made] == [6, 3, 4]
+    assert all(len(group["targets"]) == 1 for group in made)
+    monkeypatch.setattr(
+        T5, "by_offset", lambda self, n, _: self.weight.new_zeros(bench_t5.HEADS, 15)
+    )
+    for group in (bench_t5.forward_group, bench_t5.causal_group):
+        with pytest.raises(AssertionError, match="not close"):
+            group(8, 1)
 
 
 # --- errors ------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from posenc.layers.relative import offsets
 
 __all__ = ["T5", "attend_by_offset"]
 
+BLOCKS, BLOCK = 16, 256  # causal queries: at most so many blocks, none but the last smaller
+
 
 def attend_by_offset(
     q: torch.Tensor,
@@ -25,7 +27,7 @@ def attend_by_offset(
     causal: bool = False,
     start: int = 0,
 ) -> torch.Tensor:
-    r"""Fused attention with a bias that depends on the offset alone, and no $n^2$ bias in memory.
+    r"""Fused attention with a bias that depends on the offset alone, handed over as a view.
 
     $$z_i = \sum_j \operatorname{softmax}_j\left(\lambda\, q_i k_j^\top + b_{j - i}\right) v_j$$
 
@@ -34,9 +36,10 @@ def attend_by_offset(
     to be negative; with the queries in reverse order it can. So queries and outputs are
     reversed, which costs $n d$, and the bias is a view of $n_q + n_k - 1$ numbers per head.
 
-    Gradients for `q`, `k` and `v` cost no $n^2$ memory either. If `bias` needs a gradient, then
-    PyTorch leaves its fast kernel and stores logits and weights, and the gradient of the bias is
-    summed along the diagonals: nothing is lost but memory and time.
+    On the CPU no matrix of $n_q n_k$ numbers is stored, and gradients for `q`, `k` and `v` need
+    none either. If `bias` needs a gradient, then PyTorch leaves its fast kernel and stores logits
+    and weights, and the gradient of the bias is summed along the diagonals: nothing is lost but
+    memory and time. Other devices have other kernels; memory was measured on the CPU alone.
 
     Parameters
     ----------
@@ -45,11 +48,12 @@ def attend_by_offset(
     bias
         Numbers $b_t$ by offset, `(n_heads, n_q + n_k - 1)`, floating: the first for the last
         query and the first key, the last for the first query and the last key. Cast to the
-        dtype of `q`. `-inf` forbids an offset, but every query must see at least one key.
+        dtype of `q`. `-inf` forbids an offset.
     scale
         Factor $\lambda$ of the dot products.
     causal
-        Leave out the keys after the query.
+        Leave out the keys after the query. Queries go in blocks, and a block does not even
+        read the keys after all of its queries.
     start
         Position of the first query, at least 0.
 
@@ -75,7 +79,13 @@ def attend_by_offset(
     >>> attend_by_offset(q, k, v, alone, scale=1.0).flatten()
     tensor([1., 2.])
 
-    A causal mask costs nothing more: it is an entry of the vector.
+    On the CPU a query that sees no key gets zeros, as in `Attention`: here the first.
+
+    >>> before = torch.tensor([[0.0, -torch.inf, -torch.inf]])
+    >>> attend_by_offset(q, k, v, before, scale=1.0).flatten()
+    tensor([0., 1.])
+
+    A causal mask needs no matrix either: it is $-\infty$ at the offsets above 0.
 
     >>> attend_by_offset(q, k, v, torch.zeros(1, 3), scale=1.0, causal=True).flatten()
     tensor([1.0000, 1.5000])
@@ -96,17 +106,24 @@ def attend_by_offset(
     """
     check.floating("q", q)
     check.floating("bias", bias)
-    after = check_count("start", start, at_least=0) + q.shape[2]  # where offsets above 0 begin
+    after = check_count("start", start, at_least=0) + q.shape[2]  # the position after all queries
     wanted = q.shape[1], q.shape[2] + k.shape[2] - 1
     if bias.shape != wanted:
         raise ValueError(f"bias must have shape {wanted}, got {tuple(bias.shape)}")
     bias = bias.to(q.dtype)
-    if causal:
-        bias = torch.cat([bias[:, :after], torch.full_like(bias[:, after:], -torch.inf)], dim=1)
-    # Four axes: with fewer, PyTorch leaves its fast kernel.
-    windows = bias.unfold(-1, k.shape[2], 1)[None]
-    attend = nn.functional.scaled_dot_product_attention
-    return attend(q.flip(-2), k, v, windows, scale=scale).flip(-2)
+    if not causal:
+        # Four axes: with fewer, PyTorch leaves its fast kernel.
+        windows = bias.unfold(-1, k.shape[2], 1)[None]
+        fused = nn.functional.scaled_dot_product_attention
+        return fused(q.flip(-2), k, v, windows, scale=scale).flip(-2)
+    parts, seen = [], start
+    for part in q.split(max(BLOCK, -(-q.shape[2] // BLOCKS)), dim=2):
+        seen += part.shape[2]  # keys from here on are after the whole block
+        near_k, near_v = k[:, :, :seen], v[:, :, :seen]
+        b = bias[:, after - seen :][:, : part.shape[2] + near_k.shape[2] - 1]
+        b = torch.cat([b[:, :seen], torch.full_like(b[:, seen:], -torch.inf)], dim=1)
+        parts.append(attend_by_offset(part, near_k, near_v, b, scale=scale))
+    return torch.cat(parts, dim=2)
 
 
 class T5(PositionEncoding):
@@ -163,7 +180,8 @@ class T5(PositionEncoding):
     >>> shared.scale
     1.0
 
-    Fused attention stores no $n^2$ bias while the table needs no gradient.
+    Fused attention makes no $n^2$ bias. On the CPU it stores nothing of that size at all, as long
+    as the table needs no gradient: inside `torch.no_grad()`, or with a frozen table.
 
     >>> x = torch.ones(1, 5, 8)
     >>> fused = Attention(8, 2, shared, fused=True)
