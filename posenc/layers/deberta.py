@@ -118,7 +118,7 @@ class Deberta(PositionEncoding):
         self.d_head = check_multiple("d_model", d_model, n_heads) // n_heads
         self.max_distance = check_count("max_distance", max_distance)
         self.p2c = check_choice("p2c", p2c, ("code", "paper"))
-        self.scale = scale(self.d_head)
+        self.scale = self._factor = scale(self.d_head)
         half, self._rows = max_distance, None
         if n_buckets is not None:
             half, reach = n_buckets, np.arange(-max_distance, max_distance + 1)
@@ -231,17 +231,13 @@ class Deberta(PositionEncoding):
         keys, queries = self._tables()
         rows = self.rows(q_positions, k_positions)
         back = rows if self.p2c == "code" else self.rows(k_positions, q_positions).mT
-        factor = scale(self.d_head)
-        q, k = factor * q, factor * k
-        if q.device.type != "cpu" or torch.compiler.is_compiling():
-            return _read(q, k, keys, queries, rows.unsqueeze(-3), back.unsqueeze(-3))
-        # A head at a time: its products stay in the cache, and the next head takes their memory.
-        heads = zip(q.unbind(1), k.unbind(1), keys, queries, strict=True)
-        if torch.is_grad_enabled():
-            return torch.stack([_read(*head, rows, back) for head in heads], 1)
+        parts = self._factor * q, self._factor * k, keys, queries
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or q.device.type != "cpu":
+            return _read(*parts, rows, back)
+        # A head at a time, into its place: the products of one head are all that is held.
         out = q.new_empty(*q.shape[:-1], k.shape[-2])
-        for part, head in zip(out.unbind(1), heads, strict=True):
-            _read(*head, rows, back, part)
+        for head in zip(*(x.split(1, -3) for x in (*parts, out)), strict=True):
+            _read(*head[:-1], rows=rows, back=back, out=head[-1])
         return out
 
     def _tables(self) -> list[torch.Tensor]:
@@ -264,5 +260,6 @@ class Deberta(PositionEncoding):
 def _read(q, k, keys, queries, rows, back, out=None) -> torch.Tensor:
     """Multiply contents with all rows, then read the row of every pair."""
     shape = (*q.shape[:-1], k.shape[-2])
-    content_position = torch.gather(q @ keys.mT, -1, rows.expand(shape), out=out)
-    return content_position.add_(torch.gather(queries @ k.mT, -2, back.expand(shape)))
+    rows, back = (x.unsqueeze(-3).expand(shape) for x in (rows, back))
+    content_position = torch.gather(q @ keys.mT, -1, rows, out=out)
+    return content_position.add_(torch.gather(queries @ k.mT, -2, back))
