@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from posenc.layers.attention import Attention, PositionEncoding, doors
+from posenc.layers.rope import Rope
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 COMPILED = [*(["cpu"] if shutil.which("c++") else []), *DEVICES[1:]]  # needs a compiler
@@ -533,6 +534,36 @@ def test_layer_compiles_to_one_graph(encoding, fused):
     same(compiled(x, positions, mask=mask), layer(x, positions, mask=mask))
     step = {"positions": torch.tensor([4]), "context": x, "context_positions": positions}
     same(compiled(x[:, -1:], **step), layer(x[:, -1:], **step))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda x, n: {"positions": torch.arange(n)},
+        lambda x, n: {"positions": torch.arange(n).repeat(2, 1)},
+        lambda x, n: {"positions": 5 - n + torch.arange(n), "context": x},
+        lambda x, n: {"mask": torch.ones(n, n, dtype=torch.bool)},
+    ],
+    ids=["positions", "positions of each text", "context", "mask"],
+)
+def test_a_compiled_layer_takes_another_length_with_other_arguments(given, n):
+    """By then the length of `x` is a symbol, and the sizes of what is new are numbers."""
+    torch.compiler.reset()
+    layer, x = Attention(8, 2, Rope(4)), torch.randn(2, 5, 8)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    same(compiled(x), layer(x), 1e-6)
+    same(compiled(x[:, :n], **given(x, n)), layer(x[:, :n], **given(x, n)), 1e-6)
+    same(compiled(x[:, :4], **given(x, 4)), layer(x[:, :4], **given(x, 4)), 1e-6)
+
+
+def test_a_compiled_rotation_takes_another_length_with_positions():
+    torch.compiler.reset()
+    layer, x = Rope(4), torch.randn(2, 2, 5, 4)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    same(compiled(x), layer(x), 1e-6)
+    for n in (2, 4):
+        same(compiled(x[:, :, :n], torch.arange(n)), layer(x[:, :, :n]), 1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's inductor uses it

@@ -36,8 +36,9 @@ def offset_vectors(
     r"""Encode offsets as sinusoids, all sines first.
 
     $$\begin{aligned}
-    R_o &= \big(\sin o\theta_0, \sin o\theta_1, \dots \,\big|\, \cos o\theta_0, \dots\big) \\
-    \theta_m &= b^{-2m/d}
+    R_o = \big(&\sin o\theta_0, \sin o\theta_1, \dots \,\big| \\
+    &\cos o\theta_0, \cos o\theta_1, \dots\big) \\
+    \theta_m = b^{-2m/d}&
     \end{aligned}$$
 
     Parameters
@@ -211,7 +212,10 @@ def logits(q: np.ndarray, k: np.ndarray, r: np.ndarray, u: np.ndarray, v: np.nda
 def column_offsets(n_queries: int, n_keys: int, start: int | None = None) -> np.ndarray:
     r"""Offsets that a block of queries and keys can have, in the order that the shift wants.
 
-    $$o_c = s + n_q - c, \qquad c = 0 \dots n_q + n_k - 1$$
+    $$\begin{aligned}
+    o_c &= s + n_q - c \\
+    c &= 0, 1, \dots, n_q + n_k - 1
+    \end{aligned}$$
 
     The first query stands $s$ positions after the first key. Column 0 belongs to no pair.
 
@@ -307,7 +311,10 @@ def shift_loop(scores: np.ndarray) -> np.ndarray:
 def shift(scores: np.ndarray) -> np.ndarray:
     r"""Do what `shift_loop` does without a loop: drop $n_q$ numbers and fold anew.
 
-    $$Y_{ij} = \operatorname{flat}(S)_{\,n_q + i (n - 1) + j}, \qquad n = n_q + n_k$$
+    $$\begin{aligned}
+    Y_{ij} &= \operatorname{flat}(S)_{\,n_q + i (n - 1) + j} \\
+    n &= n_q + n_k
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -367,11 +374,12 @@ def turned_scores(
     r"""Inner products with the vectors of all offsets, from positions in any order.
 
     $$\begin{aligned}
-    g_i R_{i-j}^\top &= \operatorname{rotate}(g_i, i)\, \operatorname{rotate}(R_0, j)^\top \\
+    g_i R_{i-j}^\top &= \operatorname{rot}_i(g_i)\, \operatorname{rot}_j(R_0)^\top \\
     R_0 &= (0, \dots, 0 \mid 1, \dots, 1)
     \end{aligned}$$
 
-    The rotation is that of RoPE, in halves, and the key is the same for every token.
+    $\operatorname{rot}_i$ is RoPE's rotation by position $i$, in halves; the key is the same for
+    every token.
 
     Parameters
     ----------

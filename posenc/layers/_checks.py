@@ -1,6 +1,8 @@
 """Checks of tensors that many layers share: rank, shape, dtype and device, never values.
 
-A check on values would make the host wait for the device and break the compiled graph.
+A check on values would make the host wait for the device and break the compiled graph. Sizes are
+compared by `==` alone: in a graph compiled for sizes that vary, `in` does not find a size that is
+there, and the message of the error, which nobody should see, breaks the graph.
 """
 
 import torch
@@ -59,7 +61,7 @@ def positions(
         if batch == n == axes and shape == (n, n):
             wanted = f"({n},) or {(batch, n, axes)} here"
             raise ValueError(f"{name} must have shape {wanted}, as {(n, n)} may mean two things")
-    if shape not in allowed:
+    if not any(shape == right for right in allowed):
         wanted = " or ".join(map(str, allowed))
         raise ValueError(f"{name} must have shape {wanted}, got {shape}")
     if in_order and has_axes(value, x, axes):
@@ -79,7 +81,8 @@ def mask(name: str, value: torch.Tensor, x: torch.Tensor, source: torch.Tensor) 
         raise TypeError(f"{name} must be torch.bool, got {value.dtype}")
     wanted = (x.shape[0], x.shape[1], source.shape[1])
     fits = all(
-        size in (1, want) for size, want in zip(value.shape[::-1], wanted[::-1], strict=False)
+        size == 1 or size == want
+        for size, want in zip(value.shape[::-1], wanted[::-1], strict=False)
     )
     if value.ndim not in (2, 3) or not fits:
         raise ValueError(f"{name} must broadcast to {wanted}, got shape {tuple(value.shape)}")
@@ -87,7 +90,7 @@ def mask(name: str, value: torch.Tensor, x: torch.Tensor, source: torch.Tensor) 
 
 
 def _rows(name: str, x: torch.Tensor, width: int, batch: int | None = None) -> None:
-    right_batch = x.ndim == 3 and batch in (None, x.shape[0])
+    right_batch = x.ndim == 3 and (batch is None or batch == x.shape[0])
     if not right_batch or x.shape[1] < 1 or x.shape[2] != width:
         wanted = f"({'batch' if batch is None else batch}, n >= 1, {width})"
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(x.shape)}")

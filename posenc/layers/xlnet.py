@@ -89,10 +89,10 @@ class TransformerXL(PositionEncoding):
     padded sequences, a memory with gaps.
 
     With `consecutive` the layer computes every score of a query and an *offset* once and `shift`
-    does the rest: twice the multiplications of $q k^\top$, where positions in any order take $H$
-    times those, or $(2c + 1) / n_k$ times with a limit $c$. Sequences that are padded on the left
-    or packed need no positions of their own here, only a mask, since all offsets within a text
-    are right anyway.
+    does the rest. Without the projections, that is twice the multiplications of $q k^\top$;
+    positions in any order take $H$ times those of $q k^\top$, or $(2c + 1) / n_k$ times with a
+    limit $c$. Sequences that are padded on the left or packed need no positions of their own
+    here, only a mask, since all offsets within a text are right anyway.
 
     Parameters
     ----------
