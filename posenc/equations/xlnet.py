@@ -36,9 +36,9 @@ def offset_vectors(
     r"""Encode offsets as sinusoids, all sines first.
 
     $$\begin{aligned}
-    R_o = \big(&\sin o\theta_0, \sin o\theta_1, \dots \,\big| \\
-    &\cos o\theta_0, \cos o\theta_1, \dots\big) \\
-    \theta_m = b^{-2m/d}&
+    R_o &= \big(\sin o\theta_0, \sin o\theta_1, \dots \,\big| \\
+    &\qquad \cos o\theta_0, \cos o\theta_1, \dots\big) \\
+    \theta_m &= b^{-2m/d}
     \end{aligned}$$
 
     Parameters
