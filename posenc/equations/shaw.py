@@ -7,7 +7,7 @@ number $k$ for both sides is the paper's case, $l = r = k$.
 
 import numpy as np
 
-from posenc._checks import check_count, check_real, check_shape, check_table
+from posenc._checks import check_count, check_reach, check_real, check_shape, check_table
 from posenc.equations.sinusoidal import sinusoidal
 
 __all__ = [
@@ -74,27 +74,18 @@ def clip_offsets(offsets: np.ndarray | int, max_distance: int | tuple[int, int])
     Shaw, Uszkoreit, Vaswani. *Self-Attention with Relative Position Representations*. 2018,
     arXiv:1803.02155, Section 3.2.
     """
-    left, right = _reach(max_distance)
+    left, right = check_reach("max_distance", max_distance)
     t = np.asarray(offsets)
     if t.dtype.kind not in {"i", "u"}:
         raise TypeError(f"offsets must hold integers, got dtype {t.dtype}")
     return np.clip(check_real("offsets", t).astype(np.int64), -left, right)
 
 
-def _reach(max_distance: int | tuple[int, int]) -> tuple[int, int]:
-    """Return how far offsets are told apart on the left and on the right."""
-    pair = max_distance if isinstance(max_distance, tuple) else (max_distance, max_distance)
-    if len(pair) != 2:
-        raise TypeError(f"max_distance must be one integer or two, got {max_distance!r}")
-    left, right = (check_count("max_distance", side, at_least=0) for side in pair)
-    return left, right
-
-
 def _rows(
     table: np.ndarray, offsets: np.ndarray, max_distance: int | tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the table and the number of the row that belongs to every offset."""
-    left, right = _reach(max_distance)
+    left, right = check_reach("max_distance", max_distance)
     rows, vectors = clip_offsets(offsets, max_distance) + left, check_table("table", table)
     check_shape("table", vectors, (left + right + 1, vectors.shape[1]))
     if rows.ndim != 2:
@@ -354,7 +345,7 @@ def bucket_weights(
     --------
     relative_values : Multiplies the sums with the vectors.
     """
-    left, right = _reach(max_distance)
+    left, right = check_reach("max_distance", max_distance)
     rows = clip_offsets(offsets, max_distance) + left
     alpha = _check_weights(weights, rows.shape)
     which = np.arange(left + right + 1)[:, None, None] == rows  # (buckets, n_q, n_k)
@@ -483,6 +474,6 @@ def sinusoidal_table(
     Wei et al. *NEZHA: Neural Contextualized Representation for Chinese Language Understanding*.
     2019, arXiv:1909.00204, Section 2.2.
     """
-    left, right = _reach(max_distance)
+    left, right = check_reach("max_distance", max_distance)
     d = check_count("d_head", d_head)
     return sinusoidal(np.arange(-left, right + 1), d, base)
