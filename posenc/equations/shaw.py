@@ -141,19 +141,19 @@ def relative_logits(
 
     Examples
     --------
-    >>> from posenc.equations.relative import offsets
+    >>> offsets = np.arange(3) - np.arange(3)[:, None]
     >>> q, table = np.array([[1.0], [2.0], [4.0]]), np.array([[-1.0], [0.0], [1.0]])
-    >>> relative_logits(q, table, offsets(3, 3), 1)
+    >>> relative_logits(q, table, offsets, 1)
     array([[ 0.,  1.,  1.],
            [-2.,  0.,  2.],
            [-4., -4.,  0.]])
 
     Two heads with the same table.
 
-    >>> relative_logits(np.ones((2, 3, 4)), np.ones((3, 4)), offsets(3, 3), 1).shape
+    >>> relative_logits(np.ones((2, 3, 4)), np.ones((3, 4)), offsets, 1).shape
     (2, 3, 3)
 
-    >>> relative_logits(q, table, offsets(3, 3), 2)
+    >>> relative_logits(q, table, offsets, 2)
     Traceback (most recent call last):
         ...
     ValueError: table must have shape (5, 1), got (3, 1)
@@ -210,16 +210,16 @@ def gather_logits(
 
     Examples
     --------
-    >>> from posenc.equations.relative import offsets
+    >>> offsets = np.arange(3) - np.arange(3)[:, None]
     >>> q, table = np.array([[1.0], [2.0], [4.0]]), np.array([[-1.0], [0.0], [1.0]])
-    >>> gather_logits(q, table, offsets(3, 3), 1)
+    >>> gather_logits(q, table, offsets, 1)
     array([[ 0.,  1.,  1.],
            [-2.,  0.,  2.],
            [-4., -4.,  0.]])
 
     One new query behind a cache of four keys.
 
-    >>> gather_logits(q[2:], table, offsets(1, 4, start=3), 1)
+    >>> gather_logits(q[2:], table, np.array([[-3, -2, -1, 0]]), 1)
     array([[-4., -4., -4.,  0.]])
 
     See Also
@@ -330,15 +330,15 @@ def bucket_weights(
 
     Examples
     --------
-    >>> from posenc.equations.relative import offsets
-    >>> bucket_weights([[0.5, 0.25, 0.25], [0, 0.5, 0.5], [0.25, 0.25, 0.5]], offsets(3, 3), 1)
+    >>> offsets = np.arange(3) - np.arange(3)[:, None]
+    >>> bucket_weights([[0.5, 0.25, 0.25], [0, 0.5, 0.5], [0.25, 0.25, 0.5]], offsets, 1)
     array([[0. , 0.5, 0.5],
            [0. , 0.5, 0.5],
            [0.5, 0.5, 0. ]])
 
     With $k = 0$ there is one bucket, which holds everything.
 
-    >>> bucket_weights([[0.5, 0.25, 0.25]], offsets(1, 3), 0)
+    >>> bucket_weights([[0.5, 0.25, 0.25]], [[0, 1, 2]], 0)
     array([[1.]])
 
     See Also
@@ -393,16 +393,16 @@ def relative_values(
     --------
     The middle token looks at both neighbours, the others at themselves.
 
-    >>> from posenc.equations.relative import offsets
+    >>> offsets = np.arange(3) - np.arange(3)[:, None]
     >>> weights, table = [[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]], [[1, 0], [0, 0], [0, 1]]
-    >>> relative_values(weights, table, offsets(3, 3), 1)
+    >>> relative_values(weights, table, offsets, 1)
     array([[0. , 0. ],
            [0.5, 0.5],
            [0. , 0. ]])
 
     The same by way of the buckets.
 
-    >>> bucket_weights(weights, offsets(3, 3), 1) @ table
+    >>> bucket_weights(weights, offsets, 1) @ table
     array([[0. , 0. ],
            [0.5, 0.5],
            [0. , 0. ]])
