@@ -103,3 +103,12 @@ def check_between(name: str, value: float, low: float, high: float) -> float:
     if not low <= number <= high:
         raise ValueError(f"{name} must be between {low} and {high}, got {value}")
     return number
+
+
+def check_reach(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    """Return how far a reach goes to the left and to the right: one count for both, or two."""
+    pair = value if isinstance(value, tuple) else (value, value)
+    if len(pair) != 2:
+        raise TypeError(f"{name} must be one integer or two, got {value!r}")
+    left, right = (check_count(name, side, at_least=0) for side in pair)
+    return left, right

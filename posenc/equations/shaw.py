@@ -7,7 +7,7 @@ number $k$ for both sides is the paper's case, $l = r = k$.
 
 import numpy as np
 
-from posenc._checks import check_count, check_real, check_shape, check_table
+from posenc._checks import check_count, check_reach, check_real, check_shape, check_table
 from posenc.equations.sinusoidal import sinusoidal
 
 __all__ = [
@@ -74,27 +74,18 @@ def clip_offsets(offsets: np.ndarray | int, max_distance: int | tuple[int, int])
     Shaw, Uszkoreit, Vaswani. *Self-Attention with Relative Position Representations*. 2018,
     arXiv:1803.02155, Section 3.2.
     """
-    left, right = _reach(max_distance)
+    left, right = check_reach("max_distance", max_distance)
     t = np.asarray(offsets)
     if t.dtype.kind not in {"i", "u"}:
         raise TypeError(f"offsets must hold integers, got dtype {t.dtype}")
     return np.clip(check_real("offsets", t).astype(np.int64), -left, right)
 
 
-def _reach(max_distance: int | tuple[int, int]) -> tuple[int, int]:
-    """Return how far offsets are told apart on the left and on the right."""
-    pair = max_distance if isinstance(max_distance, tuple) else (max_distance, max_distance)
-    if len(pair) != 2:
-        raise TypeError(f"max_distance must be one integer or two, got {max_distance!r}")
-    left, right = (check_count("max_distance", side, at_least=0) for side in pair)
-    return left, right
-
-
 def _rows(
     table: np.ndarray, offsets: np.ndarray, max_distance: int | tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the table and the number of the row that belongs to every offset."""
-    left, right = _reach(max_distance)
+    left, right = check_reach("max_distance", max_distance)
     rows, vectors = clip_offsets(offsets, max_distance) + left, check_table("table", table)
     check_shape("table", vectors, (left + right + 1, vectors.shape[1]))
     if rows.ndim != 2:
@@ -150,19 +141,19 @@ def relative_logits(
 
     Examples
     --------
-    >>> from posenc.equations.relative import offsets
+    >>> offsets = np.arange(3) - np.arange(3)[:, None]
     >>> q, table = np.array([[1.0], [2.0], [4.0]]), np.array([[-1.0], [0.0], [1.0]])
-    >>> relative_logits(q, table, offsets(3, 3), 1)
+    >>> relative_logits(q, table, offsets, 1)
     array([[ 0.,  1.,  1.],
            [-2.,  0.,  2.],
            [-4., -4.,  0.]])
 
     Two heads with the same table.
 
-    >>> relative_logits(np.ones((2, 3, 4)), np.ones((3, 4)), offsets(3, 3), 1).shape
+    >>> relative_logits(np.ones((2, 3, 4)), np.ones((3, 4)), offsets, 1).shape
     (2, 3, 3)
 
-    >>> relative_logits(q, table, offsets(3, 3), 2)
+    >>> relative_logits(q, table, offsets, 2)
     Traceback (most recent call last):
         ...
     ValueError: table must have shape (5, 1), got (3, 1)
@@ -219,16 +210,16 @@ def gather_logits(
 
     Examples
     --------
-    >>> from posenc.equations.relative import offsets
+    >>> offsets = np.arange(3) - np.arange(3)[:, None]
     >>> q, table = np.array([[1.0], [2.0], [4.0]]), np.array([[-1.0], [0.0], [1.0]])
-    >>> gather_logits(q, table, offsets(3, 3), 1)
+    >>> gather_logits(q, table, offsets, 1)
     array([[ 0.,  1.,  1.],
            [-2.,  0.,  2.],
            [-4., -4.,  0.]])
 
     One new query behind a cache of four keys.
 
-    >>> gather_logits(q[2:], table, offsets(1, 4, start=3), 1)
+    >>> gather_logits(q[2:], table, np.array([[-3, -2, -1, 0]]), 1)
     array([[-4., -4., -4.,  0.]])
 
     See Also
@@ -339,22 +330,22 @@ def bucket_weights(
 
     Examples
     --------
-    >>> from posenc.equations.relative import offsets
-    >>> bucket_weights([[0.5, 0.25, 0.25], [0, 0.5, 0.5], [0.25, 0.25, 0.5]], offsets(3, 3), 1)
+    >>> offsets = np.arange(3) - np.arange(3)[:, None]
+    >>> bucket_weights([[0.5, 0.25, 0.25], [0, 0.5, 0.5], [0.25, 0.25, 0.5]], offsets, 1)
     array([[0. , 0.5, 0.5],
            [0. , 0.5, 0.5],
            [0.5, 0.5, 0. ]])
 
     With $k = 0$ there is one bucket, which holds everything.
 
-    >>> bucket_weights([[0.5, 0.25, 0.25]], offsets(1, 3), 0)
+    >>> bucket_weights([[0.5, 0.25, 0.25]], [[0, 1, 2]], 0)
     array([[1.]])
 
     See Also
     --------
     relative_values : Multiplies the sums with the vectors.
     """
-    left, right = _reach(max_distance)
+    left, right = check_reach("max_distance", max_distance)
     rows = clip_offsets(offsets, max_distance) + left
     alpha = _check_weights(weights, rows.shape)
     which = np.arange(left + right + 1)[:, None, None] == rows  # (buckets, n_q, n_k)
@@ -402,16 +393,16 @@ def relative_values(
     --------
     The middle token looks at both neighbours, the others at themselves.
 
-    >>> from posenc.equations.relative import offsets
+    >>> offsets = np.arange(3) - np.arange(3)[:, None]
     >>> weights, table = [[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]], [[1, 0], [0, 0], [0, 1]]
-    >>> relative_values(weights, table, offsets(3, 3), 1)
+    >>> relative_values(weights, table, offsets, 1)
     array([[0. , 0. ],
            [0.5, 0.5],
            [0. , 0. ]])
 
     The same by way of the buckets.
 
-    >>> bucket_weights(weights, offsets(3, 3), 1) @ table
+    >>> bucket_weights(weights, offsets, 1) @ table
     array([[0. , 0. ],
            [0.5, 0.5],
            [0. , 0. ]])
@@ -483,6 +474,6 @@ def sinusoidal_table(
     Wei et al. *NEZHA: Neural Contextualized Representation for Chinese Language Understanding*.
     2019, arXiv:1909.00204, Section 2.2.
     """
-    left, right = _reach(max_distance)
+    left, right = check_reach("max_distance", max_distance)
     d = check_count("d_head", d_head)
     return sinusoidal(np.arange(-left, right + 1), d, base)

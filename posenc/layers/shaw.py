@@ -4,12 +4,10 @@ The offset is $t = j - i$. Nothing of the size $n^2 d$ is ever made: logits look
 queries with the few vectors there are, and values sum weights before they multiply.
 """
 
-import numpy as np
 import torch
 from torch import nn
 
-from posenc._checks import check_above, check_choice, check_count
-from posenc.equations.shaw import clip_offsets
+from posenc._checks import check_above, check_choice, check_count, check_reach
 from posenc.layers import _checks as check
 from posenc.layers.attention import PositionEncoding
 from posenc.layers.relative import offsets
@@ -107,8 +105,7 @@ class ShawKeys(PositionEncoding):
     ) -> None:
         super().__init__()
         self.d_head = check_count("d_head", d_head)
-        ends = np.array([-(2**62), 2**62])  # where the equation leaves the farthest offsets
-        self.left, self.right = abs(clip_offsets(ends, max_distance)).tolist()
+        self.left, self.right = check_reach("max_distance", max_distance)
         self.table = check_choice("table", table, ("learned", "sinusoidal", "nezha"))
         self.std = check_above("std", std, 0)
         self._sinusoid = Sinusoidal(self.d_head)

@@ -112,7 +112,7 @@ class Urpe(PositionEncoding):
         if name == "encoding":
             if not isinstance(value, PositionEncoding):
                 raise TypeError(f"encoding must be a PositionEncoding, got {value!r}")
-            # The doors of the instance, not of the class: `doors` tells what the scheme adds.
+            # On the instance, not as methods: `doors` reads the class, and URPE adds but one door.
             for other in ("embed", "rotate", "bias", "combine", "scale"):
                 super().__setattr__(other, getattr(value, other))
         super().__setattr__(name, value)
