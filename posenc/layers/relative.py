@@ -324,7 +324,7 @@ class Tupe(PositionEncoding):
         t = offsets(q_positions, k_positions)
         q = self._heads("q_positions", q_positions, self.query)
         k = self._heads("k_positions", k_positions, self.key)
-        v = self.scale * q @ k.mT
+        v = q @ k.mT / math.sqrt(2 * q.shape[-1])
         if self.relative is not None:
             most = self.relative.shape[1] // 2
             v = v + self.relative[:, t.clamp(-most, most) + most].movedim(0, -3)
