@@ -33,7 +33,7 @@ def four_data():
 
 def four(say):
     found, cell = four_data(), 0.088
-    fig = style.figure(1.85)
+    fig = style.figure(1.99)
     ax = style.canvas(fig)
     side = N_TERMS * cell
     labels = (
@@ -44,9 +44,10 @@ def four(say):
     )
     for i, (values, (label, letter)) in enumerate(zip(found, labels, strict=True)):
         x = 0.1 + 1.17 * i
-        heat(ax, values, x, 0.42, (cell, cell))
-        write(ax, x + side / 2, 0.42 + side + 0.14, f"({letter})", SMALL)
-        write(ax, x + side / 2, 0.24, label, 8.2, MUTED)
+        heat(ax, values, x, 0.56, (cell, cell))
+        write(ax, x + side / 2, 0.56 + side + 0.14, f"({letter})", SMALL)
+        for line, part in enumerate(label.split()):
+            write(ax, x + side / 2, 0.44 - 0.15 * line, part, SMALL, MUTED)
     fig.set_label(
         say(
             "一个随机注意力头的四项，12 个词元，行是查询，列是键。(a) 没有规律；(b) 每一行是一条"
