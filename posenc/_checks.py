@@ -31,6 +31,14 @@ def check_real(name: str, value: np.ndarray | float, min_ndim: int = 0) -> np.nd
     return exact
 
 
+def check_integers(name: str, value: np.ndarray | int) -> np.ndarray:
+    """Return `value` as an array if it holds integers, of any width."""
+    array = np.asarray(value)
+    if array.dtype.kind not in {"i", "u"}:
+        raise TypeError(f"{name} must hold integers, got dtype {array.dtype}")
+    return array
+
+
 def check_shape(name: str, array: np.ndarray, wanted: tuple[int, ...]) -> None:
     """Raise unless `array` has exactly the shape `wanted`."""
     if array.shape != wanted:

@@ -13,6 +13,7 @@ from posenc._checks import (
     check_above,
     check_choice,
     check_count,
+    check_integers,
     check_real,
     check_shape,
     check_table,
@@ -153,7 +154,7 @@ def embed_concatenated(
     add_positions : The sum that it amounts to.
     """
     x, W_x = check_table("tokens", tokens), check_table("w_token", w_token)
-    W_p, k = check_table("w_position", w_position), _integers("positions", positions)
+    W_p, k = check_table("w_position", w_position), check_integers("positions", positions)
     check_shape("w_token", W_x, (x.shape[1], W_x.shape[1]))
     check_shape("w_position", W_p, (len(W_p), W_x.shape[1]))
     check_shape("positions", k, (len(x),))
@@ -688,11 +689,3 @@ def _two_tables(tokens: np.ndarray, position_vectors: np.ndarray) -> tuple[np.nd
     e, p = check_table("tokens", tokens), check_table("position_vectors", position_vectors)
     check_shape("position_vectors", p, (len(p), e.shape[1]))
     return e, p
-
-
-def _integers(name: str, value: np.ndarray) -> np.ndarray:
-    """Return `value` if it is an array of integers."""
-    array = np.asarray(value)
-    if array.dtype.kind not in {"i", "u"}:
-        raise TypeError(f"{name} must hold integers, got dtype {array.dtype}")
-    return array

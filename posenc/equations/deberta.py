@@ -11,6 +11,7 @@ from posenc._checks import (
     check_between,
     check_choice,
     check_count,
+    check_integers,
     check_multiple,
     check_shape,
     check_table,
@@ -75,8 +76,8 @@ def row(offset: np.ndarray | int, max_distance: int) -> np.ndarray:
     He et al. *DeBERTa: Decoding-enhanced BERT with Disentangled Attention*. 2020,
     arXiv:2006.03654, Equation 3.
     """
-    t, k = _integers("offset", offset), check_count("max_distance", max_distance)
-    return np.clip(t, -k, k - 1) + k
+    t, k = check_integers("offset", offset), check_count("max_distance", max_distance)
+    return np.clip(t.astype(np.int64), -k, k - 1) + k
 
 
 def log_bucket(offset: np.ndarray | int, n_buckets: int, max_distance: int) -> np.ndarray:
@@ -136,7 +137,8 @@ def log_bucket(offset: np.ndarray | int, n_buckets: int, max_distance: int) -> n
     ----------
     Microsoft. *DeBERTa*, the code of version 2: `make_log_bucket_position`.
     """
-    t, half = _integers("offset", offset), check_multiple("n_buckets", n_buckets, 2) // 2
+    t = check_integers("offset", offset).astype(np.int64)
+    half = check_multiple("n_buckets", n_buckets, 2) // 2
     last = check_count("max_distance", max_distance, at_least=half + 2) - 1
     share = np.log(np.maximum(np.abs(t), half) / half) / np.log(last / half)
     # A share that is a whole number of buckets must not be rounded past it.
@@ -222,7 +224,7 @@ def disentangled(
     """
     q, k = check_table("q", q), check_table("k", k)
     keys, queries = check_table("key_table", key_table), check_table("query_table", query_table)
-    t = _integers("offset", offset)
+    t = check_integers("offset", offset).astype(np.int64)
     sign = 1 if check_choice("p2c", p2c, ("code", "paper")) == "code" else -1
     half, d = check_multiple("rows of key_table", len(keys), 2) // 2, q.shape[1]
     check_shape("k", k, (len(k), d))
@@ -280,10 +282,3 @@ def scale(d_head: int, n_terms: int = 3) -> float:
     """
     check_between("n_terms", check_count("n_terms", n_terms), 1, 3)
     return 1 / np.sqrt(n_terms * check_count("d_head", d_head)).item()
-
-
-def _integers(name: str, value: np.ndarray | int) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must hold integers, got dtype {array.dtype}")
-    return array.astype(np.int64)

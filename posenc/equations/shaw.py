@@ -7,7 +7,14 @@ number $k$ for both sides is the paper's case, $l = r = k$.
 
 import numpy as np
 
-from posenc._checks import check_count, check_reach, check_real, check_shape, check_table
+from posenc._checks import (
+    check_count,
+    check_integers,
+    check_reach,
+    check_real,
+    check_shape,
+    check_table,
+)
 from posenc.equations.sinusoidal import sinusoidal
 
 __all__ = [
@@ -75,10 +82,8 @@ def clip_offsets(offsets: np.ndarray | int, max_distance: int | tuple[int, int])
     arXiv:1803.02155, Section 3.2.
     """
     left, right = check_reach("max_distance", max_distance)
-    t = np.asarray(offsets)
-    if t.dtype.kind not in {"i", "u"}:
-        raise TypeError(f"offsets must hold integers, got dtype {t.dtype}")
-    return np.clip(check_real("offsets", t).astype(np.int64), -left, right)
+    t = check_real("offsets", check_integers("offsets", offsets)).astype(np.int64)
+    return np.clip(t, -left, right)
 
 
 def _rows(
