@@ -55,3 +55,18 @@ def test_figures_depend_on_the_equations_that_they_show():
     names = {path.relative_to(tree.ROOT).as_posix() for path in tree.closure(tree.ROOT, figures)}
     assert {"posenc/_checks.py", "posenc/equations/attention.py"} < names
     assert names.isdisjoint({"scripts/figures/home.py", "posenc/layers/attention.py"})
+
+
+def test_what_is_cached_is_made_once_and_anew_if_another_build_removes_it(tmp_path):
+    file, made = tmp_path / "kept/page.0123.json", []
+
+    def make():
+        made.append("one")
+        return "one"
+
+    for _ in range(2):
+        assert tree.cached(file, make, "page.????.json") == "one"
+    assert made == ["one"]
+    file.unlink()
+    assert tree.cached(file, make, "page.????.json") == "one"
+    assert made == ["one", "one"]

@@ -21,7 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from scripts.sitegen import style
-from scripts.sitegen.tree import LANGUAGES, ROOT, closure, files, fingerprint, kept, store
+from scripts.sitegen.tree import LANGUAGES, ROOT, cached, closure, files, fingerprint
 
 MACHINERY = ("scripts/sitegen/notebooks.py", "scripts/sitegen/style.py", "scripts/sitegen/svg.py")
 DRAWING = ("matplotlib", "numpy", "zhplot")
@@ -171,11 +171,11 @@ def _outputs(path: Path, root: Path) -> list[list[list[str]]]:
     used = {*closure(root, path), *files(root, *MACHINERY)} - {path}
     key = fingerprint(root, sorted(used), *versions, *sources)
     file = root / ".cache/notebooks" / f"{path.stem}.{key[:16]}.json"
-    text = kept(file)
-    if text is None:
-        text = json.dumps(_run(path, root), ensure_ascii=False)
-        store(file, text, f"{path.stem}.*.json")
-    return json.loads(text)
+
+    def run() -> str:
+        return json.dumps(_run(path, root), ensure_ascii=False)
+
+    return json.loads(cached(file, run, f"{path.stem}.*.json"))
 
 
 def _run(path: Path, root: Path) -> list[list[list[str]]]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from scripts.sitegen import tables
-from scripts.sitegen.tree import ROOT, closure, fingerprint, store
+from scripts.sitegen.tree import ROOT, cached, closure, fingerprint
 
 HEADS = {
     "terms": {
@@ -40,10 +40,8 @@ def measured(root: Path = ROOT) -> dict[str, dict]:
     """What was measured; again only if the schemes or anything that they import changed."""
     source = root / "scripts/schemes.py"
     digest = fingerprint(root, closure(root, source))[:16]
-    kept = root / f".cache/schemes/schemes.{digest}.json"
-    if not kept.exists():
-        store(kept, json.dumps(json.loads(_run(root))), "schemes.*.json")
-    return json.loads(kept.read_text("utf-8"))
+    file = root / f".cache/schemes/schemes.{digest}.json"
+    return json.loads(cached(file, lambda: _run(root), "schemes.*.json"))
 
 
 def _run(root: Path) -> str:
@@ -53,7 +51,7 @@ def _run(root: Path) -> str:
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if run.returncode:
         raise ValueError(f"schemes could not be measured: {run.stderr.strip().splitlines()[-1]}")
-    return run.stdout
+    return json.dumps(json.loads(run.stdout))
 
 
 def _link(name: str, row: dict) -> str:

@@ -145,14 +145,13 @@ class Site:
         path, address = self.root / f"docs/notebooks/{key}.py", f"{self.address}notebooks/{key}/"
         own = sha256(f"{address} {notebooks.identity(path, self.root)}".encode()).hexdigest()[:24]
         file = self.root / f".cache/notebooks/{key}.{self.language}.{own}.{kind}"
-        text = tree.kept(file)
-        if text is None:
+
+        def weave() -> str:
             if kind == "md":
-                text = notebooks.markdown(path, self.language, self.root)
-            else:
-                text = notebooks.ipynb(path, self.language, self.root, address).decode()
-            tree.store(file, text, f"{key}.{self.language}.*.{kind}")
-        return text
+                return notebooks.markdown(path, self.language, self.root)
+            return notebooks.ipynb(path, self.language, self.root, address).decode()
+
+        return tree.cached(file, weave, f"{key}.{self.language}.*.{kind}")
 
     def api(self, key: str) -> str:
         """The API page of a key: every public object once, with its source."""

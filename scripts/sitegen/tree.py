@@ -4,7 +4,7 @@ import ast
 import functools
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -94,6 +94,15 @@ def kept(path: Path) -> str | None:
         return path.read_text("utf-8")
     except FileNotFoundError:
         return None
+
+
+def cached(path: Path, make: Callable[[], str], older: str) -> str:
+    """What a cache file holds; if it is not there, made and stored in place of the `older` ones."""
+    text = kept(path)
+    if text is None:
+        text = make()
+        store(path, text, older)
+    return text
 
 
 def store(path: Path, text: str, older: str) -> None:
