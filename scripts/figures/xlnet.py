@@ -37,10 +37,10 @@ def four(say):
     ax = style.canvas(fig)
     side = N_TERMS * cell
     labels = (
-        (say("内容对内容", "content, content"), "a"),
-        (say("内容对位置", "content, position"), "b"),
-        (say("位置对内容", "position, content"), "c"),
-        (say("位置对位置", "position, position"), "d"),
+        (say("内容对 内容", "content, content"), "a"),
+        (say("内容对 位置", "content, position"), "b"),
+        (say("位置对 内容", "position, content"), "c"),
+        (say("位置对 位置", "position, position"), "d"),
     )
     for i, (values, (label, letter)) in enumerate(zip(found, labels, strict=True)):
         x = 0.1 + 1.17 * i
