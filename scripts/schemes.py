@@ -1,4 +1,4 @@
-"""What every scheme does with the four terms of a logit, and what it costs: measured on layers.
+"""What every scheme does with the four terms of a logit, what it costs and where it ends: measured.
 
 A row of the table is an entry of `SCHEMES`: how to build the layer, and three formulas in the sizes
 below. Everything else in the row is measured; a test holds the formulas to what is measured. To add
@@ -189,6 +189,23 @@ def _flops(attention: Attention, sizes: Sizes) -> int:
     return counter.get_total_flops()
 
 
+def lengths_of(name: str, sizes: Sizes = SMALL) -> dict[str, object]:
+    """Which sizes make its tables longer, and the error at a token more than N, if there is one."""
+
+    def trained(at: Sizes) -> int:
+        return sum(p.numel() for p in layer(name, at, "meta").encoding.parameters())
+
+    larger = {letter: 2 * getattr(sizes, letter) for letter in "NkB"}
+    tables = [
+        k for k, size in larger.items() if trained(sizes._replace(**{k: size})) > trained(sizes)
+    ]
+    try:
+        layer(name, sizes)(torch.ones(1, sizes.N + 1, sizes.d))
+    except IndexError as error:
+        return {"tables": tables, "beyond": type(error).__name__}
+    return {"tables": tables, "beyond": ""}
+
+
 def measured(sizes: Sizes | None = None) -> dict[str, dict]:
     """All rows, as data."""
     sizes = sizes or Sizes()
@@ -196,6 +213,7 @@ def measured(sizes: Sizes | None = None) -> dict[str, dict]:
         name: {
             "page": type(scheme.build(sizes)).__module__.rpartition(".")[2],
             **positions_of(name),
+            **lengths_of(name),
             **{
                 cost: [getattr(scheme, cost), count]
                 for cost, count in costs_of(name, sizes).items()

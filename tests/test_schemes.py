@@ -1,12 +1,14 @@
 """The table of schemes: every row is measured, every formula holds, every scheme has a row."""
 
+import re
+
 import pytest
 
 from posenc.layers.t5 import T5
 from posenc.layers.urpe import Urpe
 from scripts import schemes as measuring
 from scripts.figures import relative as figures
-from scripts.schemes import SCHEMES, Sizes, costs_of, evaluate, positions_of
+from scripts.schemes import SCHEMES, Sizes, costs_of, evaluate, lengths_of, positions_of
 from scripts.sitegen import doors
 from scripts.sitegen import schemes as shown
 from scripts.sitegen.tree import ROOT
@@ -111,6 +113,13 @@ def test_positions_in_the_values_and_behind_the_softmax_are_noticed(monkeypatch)
     assert costs_of("PositionEncoding", SIZES[1])["held"] == evaluate("b h n^2", SIZES[1])
 
 
+@pytest.mark.parametrize("name", SCHEMES)
+def test_only_tables_of_positions_run_out(name):
+    found = lengths_of(name)
+    assert set(found["tables"]) == set(re.findall("[NkB]", SCHEMES[name].parameters))
+    assert found["beyond"] == ("IndexError" if "N" in found["tables"] else "")
+
+
 def test_a_formula_is_made_of_sizes_only():
     sizes = Sizes(n=3, d=10, h=2, k=4)
     assert evaluate("4 n d^2 + (2 k - 1) h + d_h", sizes) == 4 * 3 * 100 + 7 * 2 + 5
@@ -125,7 +134,7 @@ def test_a_formula_is_made_of_sizes_only():
 # --- the table ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["terms", "costs"])
+@pytest.mark.parametrize("which", ["terms", "costs", "lengths"])
 def test_both_languages_have_the_same_table_but_for_words(which):
     zh, en = (shown.table(language, which).splitlines() for language in ("zh", "en"))
     assert len(zh) == len(en) == 2 + len(SCHEMES)
@@ -147,9 +156,11 @@ def test_rows_can_be_picked():
     assert terms[0] == "| [`Tupe`](relative.md) | free | – | – | $i, j$ | – | – |"
     [costs] = shown.table("zh", "costs", "Tupe").splitlines()[2:]
     assert "| $N d + 2 d^2$ = 1,572,864 | $h n^2$ = 3,145,728 |" in costs
+    [lengths] = shown.table("en", "lengths", "Tupe").splitlines()[2:]
+    assert lengths == "| [`Tupe`](relative.md) | $N$ | – | `IndexError` |"
     with pytest.raises(KeyError, match="Nothing"):
         shown.table("en", "terms", "Nothing")
-    with pytest.raises(ValueError, match=r"^no table of 'doors'; there are terms, costs$"):
+    with pytest.raises(ValueError, match=r"^no table of 'doors'; there are terms, costs, lengths$"):
         shown.table("en", "doors")
 
 

@@ -18,20 +18,25 @@ HEADS = {
         "zh": ("编码", "参数", "新占的数", "FLOPs"),
         "en": ("scheme", "parameters", "held", "FLOPs"),
     },
+    "lengths": {
+        "zh": ("编码", "位置的表", "偏移的表", "第 $N + 1$ 个词元"),
+        "en": ("scheme", "table of positions", "table of offsets", "token number $N + 1$"),
+    },
 }
 COSTS = ("parameters", "held", "flops")
 NAMES = {"PositionEncoding": "NoPE"}
 DEPENDS = {"query": "$i$", "key": "$j$", "offset": "$j - i$", "both": "$i, j$", "absent": "–"}
 NONE = {"zh": "无位置", "en": "free"}
+WORKS = {"zh": "照常", "en": "as before"}
 
 
 def table(language: str, which: str, names: str = "", root: Path = ROOT) -> str:
-    """Markdown of the `"terms"` or the `"costs"`; `names`, joined by commas, picks rows."""
+    """Markdown of the terms, costs or lengths; `names`, joined by commas, picks rows."""
     if which not in HEADS:
         raise ValueError(f"no table of {which!r}; there are {', '.join(HEADS)}")
     rows = measured(root)
     picked = names.split(",") if names else rows
-    cells = _terms if which == "terms" else _costs
+    cells = {"terms": _terms, "costs": _costs, "lengths": _lengths}[which]
     lines = [[_link(name, rows[name]), *cells(rows[name], language)] for name in picked]
     return tables.table(HEADS[which][language], lines)
 
@@ -65,3 +70,9 @@ def _terms(row: dict, language: str) -> list[str]:
 
 def _costs(row: dict, _: str) -> list[str]:
     return [f"${row[c][0]}$ = {row[c][1]:,}" if row[c][1] else "0" for c in COSTS]
+
+
+def _lengths(row: dict, language: str) -> list[str]:
+    grown = [" ".join(f"${k}$" for k in row["tables"] if k in kinds) for kinds in ("N", "kB")]
+    beyond = f"`{row['beyond']}`" if row["beyond"] else WORKS[language]
+    return [*(cell or "–" for cell in grown), beyond]
