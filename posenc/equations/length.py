@@ -27,11 +27,11 @@ __all__ = [
 class Shape:
     r"""Sizes of a stack of Transformer layers, and how many weights one layer has.
 
-    $$W = 2 (H + G)\, d\, d_k + c\, d f, \qquad c = \begin{cases}
-    3 & \text{if the feed-forward network has a gate} \\ 2 & \text{otherwise} \end{cases}$$
+    $$W = 2 (H + G)\, d\, d_k + c\, d f$$
 
-    Queries and output have $H$ heads each, keys and values $G$ heads each. There is no length in
-    $W$. Biases, norms, and the embedding are left out.
+    Queries and output have $H$ heads each, keys and values $G$ heads each; $c$ is 2, or 3 if the
+    feed-forward network has a gate. There is no length in $W$. Biases, norms, and the embedding
+    are left out.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ def flops(
     $$\begin{aligned}
     F_{maps} &= 2 L\, n_q W \\
     F_{pairs} &= 4 L H d_k\, P \\
-    P &= \begin{cases} n_q n_k - n_q (n_q - 1) / 2 & \text{if causal} \\
-    n_q n_k & \text{otherwise} \end{cases}
+    P &= n_q n_k \\
+    P_{causal} &= n_q n_k - \tfrac12\, n_q (n_q - 1)
     \end{aligned}$$
 
     The maps make queries, keys, values and outputs and are the feed-forward network; the pairs
@@ -184,7 +184,10 @@ def flops(
 def crossover(shape: Shape, *, causal: bool = False) -> float:
     r"""Length at which the pairs take as many FLOPs as the maps.
 
-    $$n^* = \frac{W}{2 H d_k}, \qquad n^*_{causal} = \frac{W}{H d_k} - 1$$
+    $$\begin{aligned}
+    n^* &= \frac{W}{2 H d_k} \\
+    n^*_{causal} &= \frac{W}{H d_k} - 1
+    \end{aligned}$$
 
     For the layer of the first Transformer, $W = 12 d^2$ and $H d_k = d$, this is $6 d$.
 
@@ -262,8 +265,10 @@ def doubling(n_tokens: int, shape: Shape) -> float:
 def logit_bytes(n_tokens: int, shape: Shape, itemsize: int = 2, *, fused: bool = False) -> int:
     r"""Bytes that one layer keeps of its logits: all of them, or their sums.
 
-    $$M = \begin{cases} H n \cdot 4 & \text{if fused} \\
-    H n^2 w & \text{otherwise} \end{cases}$$
+    $$\begin{aligned}
+    M &= H n^2 w \\
+    M_{fused} &= 4 H n
+    \end{aligned}$$
 
     Fused attention computes the logits block by block and keeps one number for each query: the
     logarithm of the sum of the exponentials, in float32.
@@ -315,8 +320,10 @@ def cache_bytes(
 ) -> int:
     r"""Bytes of the KV cache of one sequence, in all layers.
 
-    $$M = \begin{cases} L\, n\, \ell\, w & \text{if a latent vector is kept} \\
-    2 L\, n\, G\, d_k\, w & \text{otherwise} \end{cases}$$
+    $$\begin{aligned}
+    M &= 2 L\, n\, G\, d_k\, w \\
+    M_{latent} &= L\, n\, \ell\, w
+    \end{aligned}$$
 
     Parameters
     ----------

@@ -157,7 +157,7 @@ def dilution(say):
     left.plot(n, normal, color=C0)
     left.set(ylim=(2, 15), title=say("权重的熵（nat）", "entropy (nats)"))
     style.ticks(left.yaxis, {4: "4", 8: "8", 12: "12"})
-    write(left, 2**8.6, 9.6, say("一样的 logit", "equal logits"), SMALL, MUTED)
+    write(left, 2**9.4, 10.6, say("一样的 logit", "equal logits"), SMALL, MUTED)
     write(left, 2**15, 6.6, say("正态 logit", "normal logits"), SMALL, C0)
     right.plot(n, plain, color=C1)
     right.plot(n, scaled, color=C2)
