@@ -266,6 +266,7 @@ def test_causal_pairs_are_those_that_a_loop_counts(sizes, n, cached):
     seen = sum(j <= i for i in range(cached, cached + n) for j in range(cached + n))
     maps, pairs = flops(n, shape, cached + n, causal=True)
     assert maps == flops(n, shape)[0]
+    assert isinstance(pairs, int)
     assert pairs == seen * shape.n_layers * shape.n_heads * shape.d_head * 4
 
 
@@ -457,6 +458,13 @@ def test_deepseek_keeps_a_latent_vector_and_the_rotated_part():
     )
 
 
+def test_half_precision_and_no_fusion_are_the_defaults():
+    shape = Shape(24, 6, n_layers=3)
+    assert logit_bytes(5, shape) == logit_bytes(5, shape, 2) == 6 * 25 * 2
+    assert logit_bytes(5, shape, 8, fused=True) == logit_bytes(5, shape, fused=True) == 6 * 5 * 4
+    assert cache_bytes(5, shape) == cache_bytes(5, shape, 2)
+
+
 def test_a_cache_grows_by_the_same_bytes_with_every_token():
     shape = Shape(24, 6, n_kv_heads=2, n_layers=3)
     held = torch.zeros(3, 2, 2, 50, 4, dtype=torch.bfloat16)  # layers, keys and values, heads
@@ -596,6 +604,11 @@ def test_weights_stay_within_bounds_at_the_ends():
     assert key_weight(-900.0, 1) == 1.0
 
 
+def test_a_limit_beyond_all_numbers_is_infinite():
+    assert scale_limit(30.0) < math.inf
+    assert scale_limit(38.5) == scale_limit(1e300, 1e-300) == math.inf
+
+
 def test_log_scale_is_one_where_training_ended():
     assert log_scale(64, 64) == 1
     assert log_scale(2, 4) == 0.5
@@ -629,6 +642,8 @@ def test_log_scale_is_one_where_training_ended():
         (lambda: key_weight(1.0, 0), ValueError, "n_keys must be at least 1, got 0"),
         (lambda: key_weight(math.nan, 2), ValueError, "logit must be finite, got nan"),
         (lambda: key_weight(1.0, 2, -1.0), ValueError, "std must be at least 0, got -1.0"),
+        (lambda: key_weight(1.0, 2, math.inf), ValueError, "std must be finite, got inf"),
+        (lambda: needed_logit(math.nan, 2), ValueError, "weight must be finite, got nan"),
         (lambda: needed_logit(0.5, 1), ValueError, "n_keys must be at least 2, got 1"),
         (lambda: needed_logit(0.5, 2, -1.0), ValueError, "std must be at least 0, got -1.0"),
         (

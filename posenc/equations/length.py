@@ -477,7 +477,7 @@ def key_weight(logit: float, n_keys: int, std: float = 1.0) -> float:
     if n == 1:
         return 1.0
     x = math.log(n - 1) + s * s / 2 - check_number("logit", logit)
-    return math.exp(-x) / (1 + math.exp(-x)) if x > 0 else 1 / (1 + math.exp(x))
+    return math.exp(-max(x, 0.0)) / (1 + math.exp(-abs(x)))
 
 
 def needed_logit(weight: float, n_keys: int, std: float = 1.0) -> float:
@@ -611,7 +611,7 @@ def scale_limit(logit: float, std: float = 1.0) -> float:
     """
     a, s = check_above("logit", logit, 0), check_above("std", std, 0)
     above = math.erfc(a / s / math.sqrt(2)) / 2  # chance that one of the others lies above
-    return 1 - math.log(2) / math.log1p(-above) if above > 2**-1000 else math.inf
+    return 1 - math.log(2) / math.log1p(-above) if above else math.inf
 
 
 def _std(std: float) -> float:
