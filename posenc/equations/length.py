@@ -124,7 +124,8 @@ def flops(
     The maps make queries, keys, values and outputs and are the feed-forward network; the pairs
     are $q k^\top$ and the sum of the values, $2 d_k$ FLOPs each per head for every of the $P$
     pairs that are looked at. Training takes three times as many of both: gradients take two
-    products for every one.
+    products for every one. Fused attention takes three and a half times as many for the pairs,
+    because it computes the logits again.
 
     Parameters
     ----------
