@@ -530,6 +530,7 @@ def test_in_bfloat16_the_row_form_loses_what_is_near():
         short=kinds[256],
         distinct_2048=kinds[2048],
         distinct_8192=kinds[8192],
+        error_256=error(rows[256]),
         error_2048=error(rows[2048]),
         error_8192=error(rows[8192]),
         mpt=error(middle),

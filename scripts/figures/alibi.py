@@ -102,7 +102,7 @@ def mass(say):
     ax.set_xlabel(say("最后多少个词元", "number of last tokens"))
     ax.set_ylabel(say("所占的份额", "share"))
     ax.yaxis.set_label_coords(-0.1, 0.5)
-    write(ax, 1.35, 0.62, "m = 1/2", SMALL, C0, ha="left")
+    write(ax, 1.12, 0.84, "m = 1/2", SMALL, C0, ha="left")
     write(ax, 300, 0.42, "m = 1/256", SMALL, C0, ha="left")
     fig.set_label(
         say(
@@ -212,7 +212,7 @@ def rounding(say):
     ax.set_xlabel(say("距离 i − j", "distance i − j"))
     ax.set_ylabel(say("偏置", "bias"))
     ax.yaxis.set_label_coords(-0.09, 0.5)
-    write(ax, 40, -33.5, say("按距离", "by distance"), SMALL, INK)
+    write(ax, 8, -11.5, say("按距离", "by distance"), SMALL, INK)
     write(ax, 22, -19.5, say("行，2048 个键", "row, 2048 keys"), SMALL, C2, ha="left")
     write(ax, 42, 0.2, say("行，8192 个键", "row, 8192 keys"), SMALL, C1)
     fig.set_label(
