@@ -375,9 +375,9 @@ def test_the_share_of_the_last_tokens_is_a_closed_form():
         1e-12,
         right=right,
         wrong=wrong,
-        own=mass_within(0.5, 1),
-        one=mass_within(2**-8, 256),
-        cut=1 - mass_within(2**-8, 1024),
+        own=100 * mass_within(0.5, 1),
+        one=100 * mass_within(2**-8, 256),
+        cut=100 - 100 * mass_within(2**-8, 1024),
     )
 
 

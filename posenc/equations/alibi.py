@@ -93,7 +93,10 @@ def linear_bias(
 ) -> np.ndarray:
     r"""Bias of every head at given offsets.
 
-    $$b^{(h)}_t = m_h \min(t, 0) - m_h' \max(t, 0), \qquad t = j - i$$
+    $$\begin{aligned}
+    b^{(h)}_t &= m_h \min(t, 0) - m_h' \max(t, 0) \\
+    t &= j - i
+    \end{aligned}$$
 
     $m_h'$ is the slope for keys after the query. Without it both sides have one slope, and the
     bias is $-m_h |t|$.
@@ -269,7 +272,10 @@ def horizon(slope: np.ndarray | float, share: float = 0.99, content: float = 0.0
 def logit_lead(slope: float, distance: int, n_keys: int, share: float = 0.5) -> float:
     r"""Lead in content that gives one far key a share of the attention, all others being equal.
 
-    $$g = m D + \ln \frac{\mu}{1 - \mu} + \ln \sum_{d \ne D} e^{-m d}, \qquad d = 0 \dots n - 1$$
+    $$\begin{aligned}
+    g &= m D + \ln \frac{\mu}{1 - \mu} + \ln \sum_{d \ne D} e^{-m d} \\
+    d &= 0 \dots n - 1
+    \end{aligned}$$
 
     $g$ is how much larger the scaled dot product of the key at the distance $D$ is than those of
     the others. The first term makes up for the penalty, the last for the crowd.

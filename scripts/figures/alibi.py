@@ -202,7 +202,7 @@ def rounding_data(slope=0.5, last=64):
 def rounding(say):
     d, exact, *rows = rounding_data()
     fig = style.figure(2.7)
-    ax = fig.add_axes((0.13, 0.19, 0.83, 0.74))
+    ax = fig.add_axes((0.15, 0.19, 0.81, 0.74))
     ax.plot(d, exact, color=INK, linewidth=1.2)
     for row, colour in zip(rows, (C2, C1), strict=True):
         ax.step(d, row, where="mid", color=colour, linewidth=1.6)
@@ -211,7 +211,7 @@ def rounding(say):
     ticks(ax.yaxis, {v: style.minus(str(v)) for v in (0, -16, -32)})
     ax.set_xlabel(say("距离 i − j", "distance i − j"))
     ax.set_ylabel(say("偏置", "bias"))
-    ax.yaxis.set_label_coords(-0.09, 0.5)
+    ax.yaxis.set_label_coords(-0.12, 0.5)
     write(ax, 8, -11.5, say("按距离", "by distance"), SMALL, INK)
     write(ax, 22, -19.5, say("行，2048 个键", "row, 2048 keys"), SMALL, C2, ha="left")
     write(ax, 42, 0.2, say("行，8192 个键", "row, 8192 keys"), SMALL, C1)
