@@ -22,14 +22,14 @@ def head_slopes(n_heads: int, exponent: float = 8.0) -> np.ndarray:
     r"""Slope of every head, in logits per token.
 
     $$\begin{aligned}
-    m_h &= 2^{-c h / P}, && h = 1 \dots P \\
-    m_{P + r} &= 2^{-c (2 r - 1) / (2 P)}, && r = 1 \dots H - P \\
+    m_h &= 2^{-c h / P}, \quad h \le P \\
+    m_{P + r} &= 2^{-c (2 r - 1) / (2 P)}, \quad r \le H - P \\
     P &= 2^{\lfloor \log_2 H \rfloor}
     \end{aligned}$$
 
-    $P$ is the largest power of two that is at most $H$, so that only the first line is left if
-    $H$ is a power of two. Otherwise the second line takes every second slope of $2 P$ heads:
-    those that $P$ heads do not have.
+    $h$ and $r$ count from 1. $P$ is the largest power of two that is at most $H$, so that only the
+    first line is left if $H$ is a power of two. Otherwise the second line takes every second slope
+    of $2 P$ heads: those that $P$ heads do not have.
 
     Parameters
     ----------
