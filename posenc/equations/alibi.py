@@ -94,8 +94,8 @@ def linear_bias(
     r"""Bias of every head at given offsets.
 
     $$\begin{aligned}
-    b^{(h)}_t &= m_h \min(t, 0) - m_h' \max(t, 0) \\
-    t &= j - i
+    b^{(h)}_t &= m_h \min(t, 0) \\
+    &\quad - m_h' \max(t, 0), \quad t = j - i
     \end{aligned}$$
 
     $m_h'$ is the slope for keys after the query. Without it both sides have one slope, and the
@@ -273,8 +273,8 @@ def logit_lead(slope: float, distance: int, n_keys: int, share: float = 0.5) -> 
     r"""Lead in content that gives one far key a share of the attention, all others being equal.
 
     $$\begin{aligned}
-    g &= m D + \ln \frac{\mu}{1 - \mu} + \ln \sum_{d \ne D} e^{-m d} \\
-    d &= 0 \dots n - 1
+    g &= m D + \ln \frac{\mu}{1 - \mu} \\
+    &\quad + \ln \sum_{d \ne D} e^{-m d}, \quad d < n
     \end{aligned}$$
 
     $g$ is how much larger the scaled dot product of the key at the distance $D$ is than those of
