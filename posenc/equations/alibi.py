@@ -23,7 +23,8 @@ def head_slopes(n_heads: int, exponent: float = 8.0) -> np.ndarray:
 
     $$\begin{aligned}
     m_h &= 2^{-c h / P}, \quad h \le P \\
-    m_{P + r} &= 2^{-c (2 r - 1) / (2 P)}, \quad r \le H - P \\
+    m_{P + r} &= 2^{-c (2 r - 1) / (2 P)} \\
+    r &\le H - P \\
     P &= 2^{\lfloor \log_2 H \rfloor}
     \end{aligned}$$
 
@@ -95,7 +96,8 @@ def linear_bias(
 
     $$\begin{aligned}
     b^{(h)}_t &= m_h \min(t, 0) \\
-    &\quad - m_h' \max(t, 0), \quad t = j - i
+    &\quad - m_h' \max(t, 0) \\
+    t &= j - i
     \end{aligned}$$
 
     $m_h'$ is the slope for keys after the query. Without it both sides have one slope, and the
