@@ -160,7 +160,8 @@ def linear_bias(
     before, t = _slopes("slopes", slopes), check_real("offsets", offsets)
     other = before if after is None else _slopes("after", after)
     check_shape("after", other, before.shape)
-    return np.multiply.outer(before, np.minimum(t, 0)) - np.multiply.outer(other, np.maximum(t, 0))
+    outer = np.multiply.outer
+    return outer(before, np.minimum(t, 0)) - outer(other, np.maximum(t, 0))
 
 
 def mass_within(

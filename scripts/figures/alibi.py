@@ -102,7 +102,7 @@ def mass(say):
     ax.set_xlabel(say("最后多少个词元", "number of last tokens"))
     ax.set_ylabel(say("所占的份额", "share"))
     ax.yaxis.set_label_coords(-0.1, 0.5)
-    write(ax, 1.12, 0.84, "m = 1/2", SMALL, C0, ha="left")
+    write(ax, 1.12, 0.91, "m = 1/2", SMALL, C0, ha="left")
     write(ax, 300, 0.42, "m = 1/256", SMALL, C0, ha="left")
     fig.set_label(
         say(
