@@ -6,7 +6,7 @@ number of columns that turn; what a scheme makes of $\theta_m$ is $\theta_m'$.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -77,9 +77,8 @@ def ntk_base(base: float, factor: float, d_rotary: int) -> float:
     Peng et al. *YaRN: Efficient Context Window Extension of Large Language Models*. 2023,
     arXiv:2309.00071, Section 3.1.
     """
-    d = check_above("d_rotary", check_multiple("d_rotary", d_rotary, 2), 2)
-    s = check_between("factor", factor, 1, math.inf)
-    return check_above("base", base, 1) * s ** (d / (d - 2))
+    exponent = 1 + 2 / (check_above("d_rotary", check_multiple("d_rotary", d_rotary, 2), 2) - 2)
+    return check_above("base", base, 1) * check_between("factor", factor, 1, math.inf) ** exponent
 
 
 def dynamic_factor(factor: float, original_length: float, length: float) -> float:
@@ -106,7 +105,7 @@ def dynamic_factor(factor: float, original_length: float, length: float) -> floa
     TypeError
         If an argument is not a real number.
     ValueError
-        If `factor` is less than 1, or `original_length` not positive.
+        If `factor` is less than 1, or a length not positive.
 
     Examples
     --------
@@ -120,8 +119,8 @@ def dynamic_factor(factor: float, original_length: float, length: float) -> floa
     --------
     DynamicNtk : The scaling with this factor.
     """
-    f, L = check_between("factor", factor, 1, math.inf), check_above("length", original_length, 0)
-    return max(1.0, f * length / L - (f - 1))
+    ratio = check_above("length", length, 0) / check_above("original_length", original_length, 0)
+    return max(1.0, check_between("factor", factor, 1, math.inf) * (ratio - 1) + 1)
 
 
 def ramp_by_turns(
@@ -242,6 +241,12 @@ def ramp_by_index(
     >>> ramp_by_index(12, 64, 64 * 2 * np.pi, 3, 24).round(9)
     array([1.  , 1.  , 0.75, 0.5 , 0.25, 0.  ])
 
+    A length so large that $m_\beta$ passes $d - 1$ turns the formula round: nothing is kept,
+    where all should be.
+
+    >>> ramp_by_index(4, 2, 1000 * 2 * np.pi, 1, 2).tolist()
+    [0.0, 0.0]
+
     See Also
     --------
     ramp_by_turns : What the paper defines.
@@ -330,7 +335,7 @@ def overshoot(
     TypeError
         If an argument is not real.
     ValueError
-        If an argument is empty or not finite, or the shapes differ.
+        If an argument is empty, not finite or not positive, or the shapes differ.
 
     Examples
     --------
@@ -347,8 +352,10 @@ def overshoot(
     """
     before, after = check_real("theta", theta), check_real("scaled", scaled)
     check_shape("scaled", after, before.shape)
-    seen, needed = np.minimum([length * before, new_length * after], 2 * math.pi)
-    return needed / seen
+    check_above("smallest number of theta", before.min(), 0)
+    needed = check_above("new_length", new_length, 0) * after
+    seen = check_above("length", length, 0) * before
+    return np.divide(*np.minimum((needed, seen), 2 * math.pi))
 
 
 @dataclass(frozen=True)
@@ -377,10 +384,9 @@ class RopeScaling:
     by_length = False
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in _RANGES and value is not None:
-                check_between(field.name, value, *_RANGES[field.name])
+        for name, value in vars(self).items():
+            if name in _RANGES and value is not None:
+                check_between(name, value, *_RANGES[name])
 
     def frequencies(
         self, d_rotary: int, base: float = 10000.0, length: float | None = None
@@ -734,8 +740,8 @@ class LongRope(RopeScaling):
     @property
     def attention_factor(self) -> float:
         """Factor $a$ of the cosines and sines; the logits get its square."""
-        grown = math.sqrt(1 + math.log(self.factor) / math.log(self.original_length))
-        return grown if self.attention is None else self.attention
+        ratio = math.log(self.factor) / math.log(self.original_length)
+        return math.sqrt(1 + ratio) if self.attention is None else self.attention
 
 
 @dataclass(frozen=True)
@@ -772,5 +778,5 @@ class Proportional(RopeScaling):
     factor: float = 1.0
 
     def _scaled(self, theta: np.ndarray, base: float, length: float | None) -> np.ndarray:
-        m = np.arange(len(theta))
-        return np.where(m < math.floor(self.share * len(theta)), theta / self.factor, 0)
+        turning = np.arange(len(theta)) < math.floor(self.share * len(theta))
+        return turning * theta / self.factor

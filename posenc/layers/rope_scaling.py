@@ -146,11 +146,12 @@ class ScaledRope(Rope):
 
     def _grown(self, theta: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
         """Frequencies at lengths that only the tensor knows, without asking it."""
-        L = self.scaling.original_length
         if isinstance(self.scaling, LongRope):
-            return torch.where(length > L, theta.new_tensor(self._long), theta)
-        f, d = self.scaling.factor, self.d_rotary
-        s = (f * length / L - (f - 1)).clamp(min=1)
+            beyond = length > self.scaling.original_length
+            return torch.where(beyond, theta.new_tensor(self._long), theta)
+        assert isinstance(self.scaling, DynamicNtk)
+        ratio, d = length / self.scaling.original_length, self.d_rotary
+        s = (self.scaling.factor * (ratio - 1) + 1).clamp(min=1)
         return theta * s ** (torch.arange(0, -d, -2, device=theta.device) / (d - 2))
 
     def tables(
