@@ -84,7 +84,10 @@ def ntk_base(base: float, factor: float, d_rotary: int) -> float:
 def dynamic_factor(factor: float, original_length: float, length: float) -> float:
     r"""Factor that grows with the length, from 1 at the original length on.
 
-    $$s(L') = \max\left(1,\; f\, \frac{L'}{L} - (f - 1)\right)$$
+    $$\begin{aligned}
+    s(L') &= \max\left(1,\, \sigma(L')\right) \\
+    \sigma(L') &= f\, \frac{L'}{L} - (f - 1)
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -129,9 +132,11 @@ def ramp_by_turns(
     r"""Share of its frequency that every pair keeps, linear in the turns it made in training.
 
     $$\begin{aligned}
-    \gamma_m &= \min\left(\max\left(\frac{r_m - \alpha}{\beta - \alpha},\, 0\right),\, 1\right) \\
+    \gamma_m &= \operatorname{clip} \frac{r_m - \alpha}{\beta - \alpha} \\
     r_m &= \frac{L\, \theta_m}{2 \pi}
     \end{aligned}$$
+
+    To clip is to hold between 0 and 1.
 
     Parameters
     ----------
@@ -192,8 +197,7 @@ def ramp_by_index(
     r"""Share of its frequency that every pair keeps, linear in its index, as programs compute it.
 
     $$\begin{aligned}
-    \gamma_m &= 1 - \min\left(\max\left(\frac{m - m_\beta}{m_\alpha - m_\beta},\,
-    0\right),\, 1\right) \\
+    \gamma_m &= 1 - \operatorname{clip} \frac{m - m_\beta}{m_\alpha - m_\beta} \\
     m_r &= \frac{d \ln \left(L / 2 \pi r\right)}{2 \ln b}
     \end{aligned}$$
 
@@ -257,10 +261,8 @@ def ramp_by_index(
     The authors' program, in which the ramp first has this form.
     """
     d, b = check_multiple("d_rotary", d_rotary, 2), check_above("base", base, 1)
-    L, ends = (
-        check_above("length", length, 2 * math.pi * slow),
-        (check_above("fast", fast, slow), slow),
-    )
+    L = check_above("length", length, 2 * math.pi * slow)
+    ends = check_above("fast", fast, slow), slow
     low, high = (d * math.log(L / (2 * math.pi * r)) / (2 * math.log(b)) for r in ends)
     low, high = (math.floor(low), math.ceil(high)) if truncate else (low, high)
     low, high = max(low, 0), min(high, d - 1)
@@ -503,7 +505,7 @@ class DynamicNtk(RopeScaling):
 
     $$\begin{aligned}
     \theta_m' &= \theta_m\, s(L')^{-2m/(d-2)} \\
-    s(L') &= \max\left(1,\; f\, \frac{L'}{L} - (f - 1)\right)
+    s(L') &= \max\left(1,\, f\, L' / L - (f - 1)\right)
     \end{aligned}$$
 
     Attributes
@@ -592,8 +594,7 @@ class Llama3(NtkByParts):
 
     $$\begin{aligned}
     \theta_m' &= (1 - \gamma_m)\, \frac{\theta_m}{s} + \gamma_m\, \theta_m \\
-    \gamma_m &= \min\left(\max\left(\frac{L / \lambda_m - \alpha}{\beta - \alpha},\,
-    0\right),\, 1\right)
+    \gamma_m &= \operatorname{clip} \frac{L / \lambda_m - \alpha}{\beta - \alpha}
     \end{aligned}$$
 
     $\lambda_m = 2 \pi / \theta_m$ is the wavelength, so that $L / \lambda_m$ are the turns.
@@ -686,8 +687,8 @@ class LongRope(RopeScaling):
     r"""LongRoPE: a divisor of its own for every pair, from one of two lists.
 
     $$\begin{aligned}
-    \theta_m' &= \frac{\theta_m}{\lambda_m}, \qquad
-    \lambda = \begin{cases} \text{short} & L' \le L \\ \text{long} & L' > L \end{cases} \\
+    \theta_m' &= \frac{\theta_m}{\lambda_m} \\
+    \lambda &= \begin{cases} \text{short} & L' \le L \\ \text{long} & L' > L \end{cases} \\
     a &= \sqrt{1 + \frac{\ln s}{\ln L}}
     \end{aligned}$$
 

@@ -256,7 +256,7 @@ def decode(say):
     ticks(ax.xaxis, {v: str(v) for v in (0, TRAINED, aim, STEPS - 1)})
     ticks(ax.yaxis, {0: "0", 0.1: "0.1"})
     ax.set(xlim=(-3, 258), ylim=(-0.02 * top, 1.08 * top))
-    upright(ax, -0.095, say("权重", "weight"))
+    upright(ax, -0.12, say("权重", "weight"))
     ax.set_xlabel(say("键的位置 j，查询在 255", "position j of the key; the query is at 255"))
     fig.set_label(
         say(
