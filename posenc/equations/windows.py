@@ -286,7 +286,7 @@ def longformer(
     return near | np.isin(i, everywhere) | np.isin(j, everywhere)
 
 
-def random_links(n_blocks: int, n_links: int, rng: np.random.Generator) -> np.ndarray:
+def random_links(n_blocks: int, n_links: int, rng: "np.random.Generator") -> np.ndarray:
     r"""Draw the random blocks of BigBird: a few for every block but the first and the last.
 
     $$R_I \subset \{0, \dots, B - 1\} \setminus \{0, I - 1, I, I + 1, B - 1\}, \qquad |R_I| = r$$

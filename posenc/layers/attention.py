@@ -349,11 +349,7 @@ def doors(encoding: type[PositionEncoding]) -> tuple[str, ...]:
     """
     if not (isinstance(encoding, type) and issubclass(encoding, PositionEncoding)):
         raise TypeError(f"encoding must be a class of PositionEncoding, got {encoding!r}")
-    return tuple(
-        door
-        for method, door in _DOORS.items()
-        if getattr(encoding, method) is not getattr(PositionEncoding, method)
-    )
+    return tuple(door for method, door in _DOORS.items() if _opens(encoding, method))
 
 
 class Attention(nn.Module):
@@ -596,8 +592,8 @@ class Attention(nn.Module):
         return _zero(z, blind)
 
 
-def _opens(encoding: PositionEncoding, method: str) -> bool:
-    """Tell whether an instance opens a door, be it through an encoding that it wraps."""
+def _opens(encoding: type[PositionEncoding] | PositionEncoding, method: str) -> bool:
+    """Tell whether a class opens a door, or an instance, be it through what it wraps."""
     own = getattr(encoding, method)
     return getattr(own, "__func__", own) is not getattr(PositionEncoding, method)
 
