@@ -204,8 +204,8 @@ def reached(say):
             "全局词元：一层时多出最左一格，两层时全部上色。",
             "Four panels with a row for 0 to 5 layers and a column for each of 32 tokens; coloured "
             "are those that token 20 may know of. Chunks: always the eight of its chunk. Window: "
-            "two wider on each side per layer, a triangle. Doubling dilation: soon everything. Global "
-            "token: with one layer also the leftmost cell, with two layers all.",
+            "two wider on each side per layer, a triangle. Doubling dilation: soon everything. "
+            "Global token: with one layer also the leftmost cell, with two layers all.",
         )
     )
     return fig
