@@ -92,8 +92,8 @@ def attend_in_window(
 
     Queries go in blocks of about half a window. The keys that a block can see are a view of `k`,
     one block further for every block, and one mask serves all; so all blocks but those at the ends
-    are one call. Time is $O(n w)$, and memory beside inputs and output is $O(n + w^2)$ where the
-    batch is 1; otherwise keys and values are copied about three times. Gradients cost the same.
+    are one call. Time is $O(n w)$, and memory $O(n d + w^2)$. If the batch is 1 and no gradient is
+    asked for, keys and values are not copied; otherwise they are, about three times.
 
     Parameters
     ----------
