@@ -66,7 +66,7 @@ def mask_tensor(mask: np.ndarray, device: torch.device | str | None = None) -> t
 
     See Also
     --------
-    posenc.equations.windows : The masks.
+    posenc.equations.windows.sliding_window : One of the masks.
     """
     array = np.asarray(mask)
     if array.dtype != np.bool:
