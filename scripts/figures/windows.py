@@ -131,8 +131,8 @@ def edges(say):
     ticks(ax.xaxis, {2**k: f"2{_up(k)}" for k in (9, 12, 14, 17, 20)})
     ticks(ax.yaxis, {v: str(v) for v in (256, 512, 1024, 2048, 4096)})
     ax.set_xlabel(say("词元数 n", "tokens n"))
-    ax.set_ylabel(say("每个词元的边数", "edges per token"))
-    ax.yaxis.set_label_coords(-0.165, 0.5)
+    label = say("每个词元的边数", "edges per token")
+    write(ax, -0.165, 0.5, label, rotation=90, transform=ax.transAxes)
     fig.set_label(
         say(
             "横轴是词元数，从 2⁹ 到 2²⁰；纵轴是每个词元的边数，两轴都取对数。"
