@@ -39,7 +39,10 @@ def sliding_window(
 ) -> np.ndarray:
     r"""Let every query look at the keys around it, or at every few of them.
 
-    $$M_{ij} = \left[-r \delta \le i - j \le l \delta\right]\, \left[\delta \mid i - j\right]$$
+    $$\begin{aligned}
+    M_{ij} = \;& \left[-r \delta \le i - j \le l \delta\right] \\
+    & \cdot \left[\delta \mid i - j\right]
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -109,7 +112,8 @@ def chunks(
 
     $$\begin{aligned}
     M_{ij} &= \left[s_i \le j < s_i + w\right] \\
-    s_i &= h \max\left(0, \left\lceil \frac{i + 1 - w}{h} \right\rceil\right), \qquad h = w - o
+    s_i &= h \max\left(0, \left\lceil \frac{i + 1 - w}{h} \right\rceil\right) \\
+    h &= w - o
     \end{aligned}$$
 
     Chunks have $w$ tokens; the next one starts $h$ tokens later and repeats the last $o$. Of those
@@ -173,7 +177,10 @@ def streaming_window(
 ) -> np.ndarray:
     r"""Keep the first few tokens in sight of a causal window, as attention sinks.
 
-    $$M_{ij} = \left[0 \le i - j < w\right] \lor \left[0 \le j < s\right]\, \left[j \le i\right]$$
+    $$\begin{aligned}
+    M_{ij} = \;& \left[0 \le i - j < w\right] \\
+    & \lor \left[0 \le j < s\right]\, \left[j \le i\right]
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -232,7 +239,10 @@ def longformer(
 ) -> np.ndarray:
     r"""Add to a window some tokens that look at everything, and at which everything looks.
 
-    $$M_{ij} = \left[-r \le i - j \le l\right] \lor \left[i \in G\right] \lor \left[j \in G\right]$$
+    $$\begin{aligned}
+    M_{ij} = \;& \left[-r \le i - j \le l\right] \\
+    & \lor \left[i \in G\right] \lor \left[j \in G\right]
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -289,7 +299,10 @@ def longformer(
 def random_links(n_blocks: int, n_links: int, rng: "np.random.Generator") -> np.ndarray:
     r"""Draw the random blocks of BigBird: a few for every block but the first and the last.
 
-    $$R_I \subset \{0, \dots, B - 1\} \setminus \{0, I - 1, I, I + 1, B - 1\}, \qquad |R_I| = r$$
+    $$\begin{aligned}
+    R_I &\subset \{0, \dots, B - 1\} \setminus N_I, \quad |R_I| = r \\
+    N_I &= \{0, I - 1, I, I + 1, B - 1\}
+    \end{aligned}$$
 
     Parameters
     ----------
@@ -338,9 +351,10 @@ def bigbird(n: int, block: int, links: np.ndarray) -> np.ndarray:
     r"""Join blocks of tokens: neighbours, the first and the last with all, and random ones.
 
     $$\begin{aligned}
-    M_{ij} &= \left[|I - J| \le 1\right] \lor \left[I \in E\right] \lor \left[J \in E\right]
-    \lor \left[J \in R_I\right] \\
-    I &= \lfloor i / b \rfloor, \quad J = \lfloor j / b \rfloor, \quad E = \{0, n / b - 1\}
+    M_{ij} = \;& \left[|I - J| \le 1\right] \lor \left[J \in R_I\right] \\
+    & \lor \left[I \in E\right] \lor \left[J \in E\right] \\
+    I = \;& \lfloor i / b \rfloor, \quad J = \lfloor j / b \rfloor \\
+    E = \;& \{0, n / b - 1\}
     \end{aligned}$$
 
     Parameters
@@ -470,8 +484,10 @@ def chunk_edges(n: int, size: int, overlap: int = 0) -> int:
     r"""Count the edges of chunks over $n$ tokens.
 
     $$\begin{aligned}
-    E(n) &= w^2 + (C - 2)\, h w + \left(n - w - (C - 2) h\right) \left(n - (C - 1) h\right) \\
-    C &= 1 + \left\lceil \frac{n - w}{h} \right\rceil, \quad h = w - o, \qquad n > w
+    E(n) &= w^2 + (C - 2)\, h w \\
+    &\quad + \left(n - w - (C - 2) h\right) \\
+    &\qquad \cdot \left(n - (C - 1) h\right), \qquad n > w \\
+    C &= 1 + \left\lceil \frac{n - w}{h} \right\rceil, \quad h = w - o
     \end{aligned}$$
 
     The first of $C$ chunks has $w$ queries and $w$ keys, the others $h$ queries; the last has what
@@ -519,7 +535,10 @@ def chunk_edges(n: int, size: int, overlap: int = 0) -> int:
 def bigbird_edges(n: int, block: int, n_links: int) -> int:
     r"""Count the edges of BigBird over $n$ tokens.
 
-    $$E(n) = b^2 \left(2 B + 2 (4 + r) + (B - 4) (5 + r)\right), \qquad B = n / b$$
+    $$\begin{aligned}
+    E(n) &= b^2 \bigl(2 B + 2 (4 + r) \\
+    &\qquad + (B - 4) (5 + r)\bigr), \quad B = n / b
+    \end{aligned}$$
 
     Two blocks look at all $B$; their neighbours at 4 and $r$ random ones, because a global block
     is in their window; the others at 5 and $r$.
