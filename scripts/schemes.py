@@ -28,6 +28,7 @@ from posenc.layers.shaw import Shaw, ShawKeys
 from posenc.layers.sinusoidal import Sinusoidal
 from posenc.layers.t5 import T5
 from posenc.layers.urpe import Urpe
+from posenc.layers.windows import Window
 from posenc.layers.xlnet import TransformerXL
 
 
@@ -95,6 +96,7 @@ SCHEMES = {
     ),
     "Urpe": Scheme(lambda s: Urpe(None, s.h, s.k), "h (2 k + 1)", "b h n^2", "0"),
     "Alibi": Scheme(lambda s: Alibi(s.h), "0", "h n^2", "0"),
+    "Window": Scheme(lambda s: Window(s.k), "0", "n^2", "0"),
 }
 SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)
 
@@ -159,7 +161,9 @@ def _logits(attention: Attention, x, y, i, j) -> torch.Tensor:
     k = attention._split_heads(attention.key(encoding.embed(y, j)))
     q, k = encoding.rotate(q, k, i, j)
     bias = encoding.bias(q, k, i, j)
-    return attention._scale * q @ k.mT + (0 if bias is None else bias)
+    # No difference of two infinities is a number, so that a forbidden key counts as far below all.
+    bias = 0 if bias is None else bias.nan_to_num(neginf=-64)
+    return attention._scale * q @ k.mT + bias
 
 
 def costs_of(name: str, sizes: Sizes) -> dict[str, int]:

@@ -49,6 +49,7 @@ TERMS = {
     "Deberta": ("none", "offset", "offset", "absent"),
     "Urpe": ("none", "absent", "absent", "absent"),
     "Alibi": ("none", "absent", "absent", "offset"),
+    "Window": ("none", "absent", "absent", "offset"),
 }
 
 

@@ -349,11 +349,7 @@ def doors(encoding: type[PositionEncoding]) -> tuple[str, ...]:
     """
     if not (isinstance(encoding, type) and issubclass(encoding, PositionEncoding)):
         raise TypeError(f"encoding must be a class of PositionEncoding, got {encoding!r}")
-    return tuple(
-        door
-        for method, door in _DOORS.items()
-        if getattr(encoding, method) is not getattr(PositionEncoding, method)
-    )
+    return tuple(door for method, door in _DOORS.items() if _opens(encoding, method))
 
 
 class Attention(nn.Module):
@@ -450,9 +446,9 @@ class Attention(nn.Module):
         self.encoding = PositionEncoding() if encoding is None else encoding
         if not isinstance(self.encoding, PositionEncoding):
             raise TypeError(f"encoding must be a PositionEncoding, got {encoding!r}")
-        closed = {"weights", "values"}.intersection(doors(type(self.encoding)))
+        closed = [_DOORS[door] for door in ("combine", "reweight") if _opens(self.encoding, door)]
         if fused and closed:
-            name, opened = type(self.encoding).__name__, " and ".join(sorted(closed))
+            name, opened = type(self.encoding).__name__, " and ".join(closed)
             raise ValueError(f"fused must be False for {name}, which opens {opened}, got True")
         self.causal, self.first, self.fused = causal, first, fused
         self.query, self.key, self.value, self.output = (
@@ -594,6 +590,12 @@ class Attention(nn.Module):
         mask = None if offset is None else offset.to(q.dtype)
         z = nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=self._scale)
         return _zero(z, blind)
+
+
+def _opens(encoding: type[PositionEncoding] | PositionEncoding, method: str) -> bool:
+    """Tell whether a class opens a door, or an instance, be it through what it wraps."""
+    own = getattr(encoding, method)
+    return getattr(own, "__func__", own) is not getattr(PositionEncoding, method)
 
 
 def _positions(x: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
