@@ -76,6 +76,9 @@ def test_rounding_is_that_of_bfloat16():
 def test_the_row_has_stairs_of_eight_and_of_thirty_two_keys():
     d, exact, short, long = figures.rounding_data()
     np.testing.assert_array_equal(exact, -d / 2)
+    for n, row in ((2048, short), (8192, long)):
+        last = (torch.arange(n) / 2).bfloat16().double().numpy()[:-65:-1]
+        np.testing.assert_array_equal(row, last - last[0])
     assert len(np.unique(short)) == 9
     assert len(np.unique(long)) == 3
     assert np.unique(np.diff(np.unique(short))).tolist() == [4]

@@ -12,6 +12,7 @@ import torch
 
 from posenc.equations.alibi import head_slopes, linear_bias
 from posenc.equations.relative import offsets
+from posenc.layers import alibi
 from posenc.layers.alibi import Alibi
 from posenc.layers.attention import Attention, doors
 from scripts import bench_alibi
@@ -170,6 +171,27 @@ def test_the_shorter_way_is_taken(monkeypatch):
     monkeypatch.setattr(Alibi, "attend", spy)
     fused(Alibi(3), causal=True)(torch.randn(1, 4, 12))
     assert taken == [(0.5, True)]
+
+
+@both_masks
+@both_kinds
+def test_the_shorter_way_takes_more_keys_than_queries(options, causal):
+    layer, (q, k) = Alibi(3, **options), qk(3, 7)
+    v, q_at, k_at = torch.randn_like(k), torch.arange(3), torch.arange(7)
+    logits = q @ k.mT + layer.bias(q, k, q_at, k_at)
+    if causal:
+        logits = logits.where(k_at <= q_at[:, None], -torch.inf)
+    same(layer.attend(q, k, v, 1.0, causal), logits.softmax(-1) @ v, 1e-5)
+
+
+def test_slopes_are_not_rounded_before_they_are_multiplied(monkeypatch):
+    """The root of a half is no number of bfloat16."""
+    taken = []
+    monkeypatch.setattr(alibi, "attend_by_offset", lambda q, k, v, b, **_: taken.append(b))
+    q = torch.zeros(1, 12, 9, 2, dtype=torch.bfloat16)
+    Alibi(12).attend(q, q, q, 1.0, True)
+    want = torch.from_numpy(linear_bias(head_slopes(12), np.arange(-8, 9)))
+    torch.testing.assert_close(taken[0].double(), want, rtol=2e-7, atol=0)
 
 
 def test_a_derived_bias_is_not_passed_over():

@@ -313,7 +313,7 @@ def logit_lead(slope: float, distance: int, n_keys: int, share: float = 0.5) -> 
     >>> round(logit_lead(2**-8, 1000, 2048), 2)
     9.45
 
-    The steepest would need a lead that no trained head has.
+    The steepest has to make up for a penalty of 500.
 
     >>> round(logit_lead(2**-1, 1000, 2048), 2)
     500.93
