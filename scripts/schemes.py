@@ -15,12 +15,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from posenc.equations.relative import dependence
+from posenc.equations.rope_scaling import Yarn
 from posenc.layers.attention import Attention, PositionEncoding
 from posenc.layers.deberta import Deberta
 from posenc.layers.learned import Learned
 from posenc.layers.relative import Tupe
 from posenc.layers.rope import Rope
 from posenc.layers.rope_axes import RopeAxes
+from posenc.layers.rope_scaling import ScaledRope
 from posenc.layers.shaw import Shaw, ShawKeys
 from posenc.layers.sinusoidal import Sinusoidal
 from posenc.layers.t5 import T5
@@ -64,6 +66,7 @@ SCHEMES = {
     "RopeAxes": Scheme(
         lambda s: RopeAxes(s.d_head, [s.d_head // 2 - 1, 1]), "0", "2 b n d", "2 n d_h"
     ),
+    "ScaledRope": Scheme(lambda s: ScaledRope(s.d_head, Yarn(4, 2048)), "0", "2 b n d", "0"),
     "Tupe": Scheme(
         lambda s: Tupe(s.N, s.d, s.h),
         "N d + 2 d^2",
