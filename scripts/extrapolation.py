@@ -6,8 +6,8 @@
 A run is a task, an encoding and a seed. Its weights and its results go to `.cache/extrapolation/`,
 so that an interrupted call goes on where it was, and what needs no training, such as a window or a
 scaling of RoPE, uses the weights that are there. Each process of `torchrun`, on one machine or on
-several with a common folder, takes its share of the runs. `--gather` writes the results of all
-runs that are complete to `docs/extrapolation.json`, which the page's figures are drawn from.
+several with a common folder, takes its share of the runs. In the end `--gather` writes the results
+to `docs/extrapolation.json`, which the page and its figures are made from.
 """
 
 import argparse
@@ -18,8 +18,10 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from posenc.equations import rope_scaling
 from posenc.equations.extrapolation import chain, divergence
 from posenc.layers.alibi import Alibi
 from posenc.layers.attention import PositionEncoding, doors
@@ -38,6 +41,7 @@ from posenc.layers.learned import Learned
 from posenc.layers.multiplicative import Multiplicative, MultiplicativeSinusoidal
 from posenc.layers.relative import Tupe
 from posenc.layers.rope import Rope
+from posenc.layers.rope_scaling import ScaledRope
 from posenc.layers.shaw import Shaw, ShawKeys
 from posenc.layers.sinusoidal import Sinusoidal
 from posenc.layers.t5 import T5
@@ -60,7 +64,7 @@ class Settings:
     n_heads: int = 4
     n_layers: int = 2
     steps: Mapping[str, int] = field(
-        default_factory=lambda: {"markov": 500, "recall": 250, "text": 400}
+        default_factory=lambda: {"markov": 1000, "recall": 300, "text": 600}
     )
     batch: int = 32
     rate: float = 3e-3
@@ -83,7 +87,7 @@ class Choice(NamedTuple):
     """Class and arguments of an encoding; one instance for all layers, or one each."""
 
     build: Callable[..., PositionEncoding]
-    arguments: dict[str, Any] = {}
+    arguments: Mapping[str, Any] = MappingProxyType({})
     per_layer: bool = False
 
 
@@ -118,9 +122,27 @@ def encodings(s: Settings = SETTINGS) -> dict[str, Choice]:
     }
 
 
+def scaled_rope(d_head: int, scaling: str, **arguments: Any) -> ScaledRope:
+    """RoPE with a scaling, by the name of its class."""
+    return ScaledRope(d_head, getattr(rope_scaling, scaling)(**arguments))
+
+
 def variants(s: Settings = SETTINGS) -> dict[str, Choice]:
-    """What weights trained with RoPE are also tested with: rotations without weights of their own."""
-    return {}
+    """What weights trained with RoPE are also tested with: rotations have no weights of their own.
+
+    LongRoPE is not among them: its divisors come from a search.
+    """
+    length = {"original_length": s.train_length}
+    found = {"dynamic_ntk": {"scaling": "DynamicNtk", "factor": 1.0, **length}}
+    for factor in (4.0, 16.0):
+        found |= {
+            f"pi_{factor:.0f}": {"scaling": "PositionInterpolation", "factor": factor},
+            f"ntk_{factor:.0f}": {"scaling": "NtkAware", "factor": factor},
+            f"by_parts_{factor:.0f}": {"scaling": "NtkByParts", "factor": factor, **length},
+            f"yarn_{factor:.0f}": {"scaling": "Yarn", "factor": factor, **length},
+            f"llama3_{factor:.0f}": {"scaling": "Llama3", "factor": factor, **length},
+        }
+    return {name: Choice(scaled_rope, {"d_head": s.d_head, **one}) for name, one in found.items()}
 
 
 def decoder(choice: Choice, n_symbols: int, s: Settings = SETTINGS) -> Decoder:
@@ -241,9 +263,7 @@ def train(run: Run, s: Settings = SETTINGS, bar: Callable[[Any], Any] = iter) ->
     torch.manual_seed(run.seed)
     model = decoder(encodings(s)[run.encoding], TASKS[run.task].n_symbols, s)
     optimizer = torch.optim.AdamW(model.parameters(), s.rate)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, s.rate, s.steps[run.task], pct_start=0.1
-    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, s.rate, s.steps[run.task], pct_start=0.1)
     for inputs, targets in bar(batches(run, s)):
         logits = model(inputs).flatten(0, 1)
         loss = nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=UNSCORED)
@@ -278,14 +298,9 @@ def evaluate(model: Decoder, name: str, s: Settings, *, window: bool = False) ->
     return {score: bucketed(found) for score, found in scores.items()}
 
 
-def edges(s: Settings = SETTINGS) -> list[int]:
-    """Limits of the buckets of positions."""
-    return [edge for edge in EDGES if edge <= s.test_length]
-
-
 def bucketed(found: np.ndarray) -> list[float]:
     limits = [edge for edge in EDGES if edge <= len(found)]
-    means = (found[a:b].mean() for a, b in zip(limits, limits[1:], strict=False))
+    means = (found[a:b].mean() for a, b in pairwise(limits))
     return [float(f"{mean:.4g}") for mean in means]
 
 
@@ -319,7 +334,7 @@ def configuration(run: Run, s: Settings) -> dict:
     return {
         **run._asdict(),
         "class": choice.build.__name__,
-        "arguments": choice.arguments,
+        "arguments": dict(choice.arguments),
         "per_layer": choice.per_layer,
         "settings": asdict(s),
     }
@@ -376,16 +391,64 @@ def share(runs: list[Run], rank: int, world: int) -> list[Run]:
     return runs[rank::world]
 
 
+def gather(runs: Sequence[Run], s: Settings = SETTINGS, folder: Path = CACHE) -> dict:
+    """All results in one: what the runs share is said once."""
+    found = [json.loads((folder / f"{run.name}.json").read_text()) for run in runs]
+    for run, one in zip(runs, found, strict=True):
+        if one["configuration"] != json.loads(json.dumps(configuration(run, s))):
+            raise ValueError(f"{run.name} was made with other settings: run it again")
+    made = {key: {one[key] for one in found} for key in ("torch", "python")}
+    if several := {key: values for key, values in made.items() if len(values) > 1}:
+        raise ValueError(f"all runs must have the same versions, got {several}")
+    about = ("class", "arguments", "per_layer")
+    measured = ("seconds", "parameters", "probe", "tests")
+    return {
+        "made_by": "torchrun -m scripts.extrapolation; python -m scripts.extrapolation --gather",
+        **{key: values.pop() for key, values in made.items()},
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "text": {"sha256": BOOK_HASH, "alphabet": ALPHABET},
+        "settings": asdict(s),
+        "edges": [edge for edge in EDGES if edge <= s.test_length],
+        "encodings": {
+            one["configuration"]["encoding"]: {key: one["configuration"][key] for key in about}
+            for one in found
+        },
+        "scalings": {name: dict(one.arguments) for name, one in variants(s).items()},
+        "runs": [
+            {
+                **run._asdict(),
+                **{key: one[key] for key in ("seconds", "parameters", "probe", "tests")},
+            }
+            for run, one in zip(runs, found, strict=True)
+        ],
+    }
+
+
+def written(results: dict) -> str:
+    """JSON with one line for each run, so that a difference names the run."""
+    lines = ",\n".join(json.dumps(run) for run in results["runs"])
+    head = json.dumps({**results, "runs": []}, indent=1)
+    return head.removesuffix("[]\n}") + f"[\n{lines}\n]\n}}\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m scripts.extrapolation")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.extrapolation",
+        description="Train a small decoder with every encoding, and test it far beyond.",
+    )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--encodings", nargs="+", choices=encodings(), default=list(encodings()))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--folder", type=Path, default=CACHE)
+    parser.add_argument("--folder", type=Path, default=CACHE, help="of weights and results")
+    parser.add_argument("--gather", action="store_true", help=f"write {OUT.relative_to(ROOT)}")
     got = parser.parse_args(arguments)
+    runs = plan(got.tasks, got.encodings, got.seeds)
+    if got.gather:
+        OUT.write_text(written(gather(runs, SETTINGS, got.folder)))
+        return
     torch.set_num_threads(1)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    bar = tqdm(share(plan(got.tasks, got.encodings, got.seeds), rank, world), position=rank)
+    bar = tqdm(share(runs, rank, world), position=rank)
     for run in bar:
         bar.set_postfix_str(run.name)
         perform(run, SETTINGS, got.folder)
