@@ -417,7 +417,7 @@ def gather(runs: Sequence[Run], s: Settings = SETTINGS, folder: Path = CACHE) ->
         "runs": [
             {
                 **run._asdict(),
-                **{key: one[key] for key in ("seconds", "parameters", "probe", "tests")},
+                **{key: one[key] for key in measured},
             }
             for run, one in zip(runs, found, strict=True)
         ],

@@ -76,19 +76,17 @@ def average(values: list[float], edges: list[int], low: int, high: int) -> float
 
 
 def by_seed(results: dict, task: str, name: str, way: str, low: int, high: int) -> list[float]:
-    """The score of every seed; for text, how much more is lost than at the end of training's length."""
+    """The score of every seed, as it was tested `way`, over positions from `low` to `high`."""
     edges, score = results["edges"], SCORES[task]
-    runs = [r for r in results["runs"] if (r["task"], r["encoding"]) == (task, name)]
-    found = [average(r["tests"][way][score], edges, low, high) for r in runs]
-    return found
+    runs = [run for run in results["runs"] if (run["task"], run["encoding"]) == (task, name)]
+    return [average(run["tests"][way][score], edges, low, high) for run in runs]
 
 
 def excess(results: dict, name: str, way: str, low: int, high: int) -> list[float]:
-    """How much more is lost on text than at the end of the length of training, for every seed."""
+    """How much more is lost on text than at the end of the length of training, by seed."""
     level = by_seed(results, "text", name, "plain", *LEVEL)
-    return [
-        a - b for a, b in zip(by_seed(results, "text", name, way, low, high), level, strict=True)
-    ]
+    found = by_seed(results, "text", name, way, low, high)
+    return [a - b for a, b in zip(found, level, strict=True)]
 
 
 def summary(values: list[float]) -> Summary:
@@ -107,24 +105,23 @@ def table(task: str, language: str, path: Path = FILE) -> str:
     """Mean ± spread of every encoding: one row each, a column for every range of positions."""
     if task not in SCORES:
         raise ValueError(f"no task {task!r}; there are {', '.join(SCORES)}")
-    results, titles = load(path), names(language)
-    first, range_head, window_head = HEADS[language]
-    ranges = [(way, *one) for way, one in columns(task)]
-    head = [first, *((window_head if way == "window" else range_head).format(a, b - 1)
-            for way, a, b in ranges)]  # fmt: skip
+    results, titles, ranges = load(path), names(language), columns(task)
+    first, plain, window = HEADS[language]
+    head = [(window if way == "window" else plain).format(a, b - 1) for way, a, b in ranges]
     rows = [
         [
-            f"[{titles[name]}]({PAGES[name][0]}.md)",
+            f"[{titles[name]}]({page}.md)",
             *(cell(values(results, task, name, *one)) for one in ranges),
         ]
-        for name in PAGES
+        for name, (page, _) in PAGES.items()
     ]
-    return tables.table(head, rows, ["---", *["---:"] * len(ranges)])
+    return tables.table([first, *head], rows, ["---", *["---:"] * len(ranges)])
 
 
-def columns(task: str) -> list[tuple[str, tuple[int, int]]]:
-    ranges = [LEVEL, *RANGES[1:]] if task == "text" else list(RANGES)
-    return [*(("plain", one) for one in ranges), ("window", RANGES[-1])]
+def columns(task: str) -> list[tuple[str, int, int]]:
+    """How tested, and over which positions; text starts at the level that it is compared with."""
+    ranges = (LEVEL, *RANGES[1:]) if task == "text" else RANGES
+    return [*(("plain", *one) for one in ranges), ("window", *RANGES[-1])]
 
 
 def values(results: dict, task: str, name: str, way: str, low: int, high: int) -> list[float]:
