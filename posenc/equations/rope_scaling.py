@@ -58,8 +58,8 @@ def ntk_base(base: float, factor: float, d_rotary: int) -> float:
     --------
     >>> ntk_base(16, 4, 4)
     256.0
-    >>> frequencies(4, 16), frequencies(4, 256)
-    (array([1.  , 0.25]), array([1.    , 0.0625]))
+    >>> 16 ** (-2 / 4), ntk_base(16, 4, 4) ** (-2 / 4)
+    (0.25, 0.0625)
 
     A single pair cannot keep its frequency and change it.
 
@@ -157,7 +157,7 @@ def ramp_by_turns(
 
     Examples
     --------
-    Pairs that made 64, 32, 2 turns and a half.
+    Pairs that made 64, 32, 2 turns, and half a turn.
 
     >>> ramp_by_turns(2 * np.pi * np.array([64, 32, 2, 0.5]) / 100, 100, 1, 3)
     array([1. , 1. , 0.5, 0. ])
@@ -229,11 +229,12 @@ def ramp_by_index(
 
     Examples
     --------
-    Pairs that make 64, 32, 16, … turns: the share falls by the same step each time.
+    Pairs that make 64, 32, 16, … turns: the share falls by the same step each time, and the
+    paper's, below, faster at first.
 
     >>> ramp_by_index(12, 64, 64 * 2 * np.pi, 2, 32, truncate=False).round(9)
     array([1.  , 1.  , 0.75, 0.5 , 0.25, 0.  ])
-    >>> ramp_by_turns(frequencies(12, 64), 64 * 2 * np.pi, 2, 32).round(2)
+    >>> ((np.array([64, 32, 16, 8, 4, 2]) - 2) / (32 - 2)).clip(0, 1).round(2)
     array([1.  , 1.  , 0.47, 0.2 , 0.07, 0.  ])
 
     Ends that lie between two pairs are rounded outwards.

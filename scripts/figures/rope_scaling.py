@@ -37,6 +37,12 @@ PHI_SHORT = (
 )
 PHI = LongRope(PHI_SHORT, PHI_LONG, 4096, 32)
 
+
+def upright(ax, x, text):
+    """Name the vertical axis, at x in units of the axes."""
+    write(ax, x, 0.5, text, rotation=90, transform=ax.transAxes)
+
+
 # All schemes
 
 WIDTH, LENGTH, FACTOR = 128, 4096, 8
@@ -96,8 +102,7 @@ def schemes(say):
         ticks(ax.yaxis, {0: "1", 1: "s"})
         labels = {0.01: "0.01", 1 / 32: "1/32", 0.1: "0.1", 1: "1", 10: "10"}
         ticks(ax.xaxis, labels if row else dict.fromkeys(labels, ""))
-        ax.set_ylabel(say("频率除以", "frequency divided by"))
-        ax.yaxis.set_label_coords(-0.055, 0.5)
+        upright(ax, -0.075, say("频率除以", "frequency divided by"))
     ax.set_xlabel(say("波长 / 训练长度 L", "wavelength / length of training L"))
     fig.set_label(
         say(
@@ -143,7 +148,7 @@ def overshoot_arcs(say):
     bigger = f"NTK, s = {enough:.2f}"
     lines = (
         ("none", MUTED, say("不改", "as it was"), (47.5, 3.4)),
-        ("ntk", C1, "NTK, s = 4", (33.2, 1.62)),
+        ("ntk", C1, "NTK, s = 4", (31.6, 1.62)),
         ("parts", C2, "NTK-by-parts", (1, 0.8)),
         ("enough", C0, bigger, (44.5, 0.42)),
     )
@@ -154,7 +159,7 @@ def overshoot_arcs(say):
     ticks(ax.xaxis, {v: str(v) for v in (0, 20, whole, 63)})
     ticks(ax.yaxis, {v: str(v) for v in (0, 1, 2, 3, 4)})
     ax.set(xlim=(-1, 64), ylim=(0, 4.25), xlabel=say("频率对 m", "pair m"))
-    ax.set_ylabel(say("要用的弧 / 见过的弧", "arc needed / arc seen"))
+    upright(ax, -0.08, say("要用的弧 / 见过的弧", "arc needed / arc seen"))
     fig.set_label(
         say(
             f"64 个频率对，长度 2048 变成 4 倍。前 {whole} 对是 1。不改时其余各对升到 4。"
@@ -200,13 +205,12 @@ def ramps(say):
     write(upper, 11.5, 0.2, say("论文", "paper"), SMALL, C0, ha="left")
     write(upper, 2.1, 0.6, say("程序", "programs"), SMALL, C1, ha="right")
     ticks(upper.yaxis, {0: "0", 0.5: "½", 1: "1"})
-    upper.set(ylim=(-0.05, 1.08), ylabel=say("保留份额 γ", "share kept γ"))
+    upper.set(ylim=(-0.05, 1.08))
     lower.plot(r, ratio, color=INK)
     ticks(lower.yaxis, {1: "1", 1.5: "1.5", 2: "2"})
     lower.set(ylim=(0.92, 2.0), xlabel=say("训练中转过的圈数 r", "turns r in training"))
-    lower.set_ylabel(say("程序 / 论文", "ratio"))
-    for ax in (upper, lower):
-        ax.yaxis.set_label_coords(-0.085, 0.5)
+    upright(upper, -0.105, say("保留份额 γ", "share kept γ"))
+    upright(lower, -0.105, say("程序 / 论文", "ratio"))
     fig.set_label(
         say(
             "上：保留份额随圈数的变化，圈数是对数刻度，从 1 圈到 32 圈。论文的曲线先平后陡，"
@@ -241,7 +245,7 @@ def decode_data(d=64, gain=3.0):
 def decode(say):
     right, cached = decode_data()
     fig = style.figure(2.7)
-    ax = fig.add_axes((0.095, 0.18, 0.885, 0.76))
+    ax = fig.add_axes((0.125, 0.18, 0.855, 0.76))
     ax.axvline(TRAINED, color=GRID, linewidth=0.9, zorder=0)
     ax.plot(cached, color=C1, linewidth=1.4)
     ax.plot(right, color=C0, linewidth=1.4)
@@ -250,8 +254,9 @@ def decode(say):
     label = say("缓存里转过的键", "turned keys from the cache")
     write(ax, 4, 1.25 * cached.max(), label, SMALL, C1, ha="left")
     ticks(ax.xaxis, {v: str(v) for v in (0, TRAINED, aim, STEPS - 1)})
-    ticks(ax.yaxis, {0: "0", 0.05: "0.05", 0.1: "0.1", 0.15: "0.15"})
-    ax.set(xlim=(-3, 258), ylim=(-0.02 * top, 1.08 * top), ylabel=say("权重", "weight"))
+    ticks(ax.yaxis, {0: "0", 0.1: "0.1"})
+    ax.set(xlim=(-3, 258), ylim=(-0.02 * top, 1.08 * top))
+    upright(ax, -0.095, say("权重", "weight"))
     ax.set_xlabel(say("键的位置 j，查询在 255", "position j of the key; the query is at 255"))
     fig.set_label(
         say(
