@@ -16,7 +16,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -282,20 +282,53 @@ def window_mask(n: int, reach: int) -> torch.Tensor:
     return (distance >= 0) & (distance < reach)
 
 
+def whole(model: Decoder, tokens: torch.Tensor, s: Settings) -> torch.Tensor:
+    """Logits of a sequence that is read in one go."""
+    return model(tokens)
+
+
+def windowed(model: Decoder, tokens: torch.Tensor, s: Settings) -> torch.Tensor:
+    """The same, if every query sees the last tokens only, as many as in training."""
+    return model(tokens, mask=window_mask(tokens.shape[1], s.window))
+
+
+def restarted(model: Decoder, tokens: torch.Tensor, s: Settings) -> torch.Tensor:
+    """The same, if positions start anew: pieces as long as in training, each half over the last.
+
+    Of a piece counts the second half, which has the first one before it.
+    """
+    half = s.train_length // 2
+    pieces = model(tokens[0].unfold(0, 2 * half, half))
+    return torch.cat([pieces[0, :half], pieces[:, half:].flatten(0, 1)])[None]
+
+
+WAYS = {"plain": whole, "window": windowed, "restart": restarted}
+
+
 @torch.no_grad()
-def evaluate(model: Decoder, name: str, s: Settings, *, window: bool = False) -> dict:
+def evaluate(model: Decoder, name: str, s: Settings, read: Callable = whole) -> dict:
     """Means over tests and buckets of positions, of every score of the task."""
-    task, n = TASKS[name], s.test_length
-    count = s.tests[name]
-    inputs, targets = task.draw(np.random.default_rng([10**6, len(name)]), count, n, True)
-    mask = window_mask(n, s.window) if window else None
+    task, count = TASKS[name], s.tests[name]
+    rng = np.random.default_rng([10**6, len(name)])
+    inputs, targets = task.draw(rng, count, s.test_length, True)
     scores: dict[str, np.ndarray] = {}
-    for one, wanted in zip(inputs, targets, strict=True):
-        logits = model(torch.from_numpy(one[None]), mask=mask)
-        log_q = logits.double().log_softmax(-1).numpy()
-        for score, found in task.score(log_q, one[None], wanted[None]).items():
+    for one, wanted in zip(inputs[:, None], targets[:, None], strict=True):
+        log_q = read(model, torch.from_numpy(one), s).double().log_softmax(-1).numpy()
+        for score, found in task.score(log_q, one, wanted).items():
             scores[score] = scores.get(score, 0) + found[0] / count
     return {score: bucketed(found) for score, found in scores.items()}
+
+
+def grown(model: Decoder, name: str, s: Settings) -> dict:
+    """Scores if every range of positions is read at a length of its own, twice that before it."""
+    scores: dict[str, list[float]] = {}
+    n = s.train_length
+    while n <= s.test_length:
+        for score, found in evaluate(model, name, replace(s, test_length=n)).items():
+            kept = scores.setdefault(score, [])
+            kept += found[len(kept) :]
+        n *= 2
+    return scores
 
 
 def bucketed(found: np.ndarray) -> list[float]:
@@ -361,14 +394,17 @@ def perform(run: Run, s: Settings = SETTINGS, folder: Path = CACHE, bar=iter) ->
 def add_tests(run: Run, s: Settings, result: dict, weights: dict) -> bool:
     """Test in the ways that are missing in the result; say whether there were any."""
     choice, n_symbols = encodings(s)[run.encoding], TASKS[run.task].n_symbols
-    ways = {"plain": choice, "window": choice, **(variants(s) if run.encoding == "rope" else {})}
+    ways = dict.fromkeys(WAYS, choice) | (variants(s) if run.encoding == "rope" else {})
     missing = {way: one for way, one in ways.items() if way not in result["tests"]}
     for way, one in missing.items():
         model = decoder(one, n_symbols, s)
         model.load_state_dict(weights)
         model.eval()
         prepare(model, s)
-        result["tests"][way] = evaluate(model, run.task, s, window=way == "window")
+        if way == "dynamic_ntk":
+            result["tests"][way] = grown(model, run.task, s)
+        else:
+            result["tests"][way] = evaluate(model, run.task, s, WAYS.get(way, whole))
         if way == "plain":
             result["probe"] = probe(model, run.task, s)
     return bool(missing)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -146,6 +147,36 @@ def test_the_window_is_the_last_tokens():
     ]  # fmt: skip
 
 
+@torch.no_grad()
+def test_a_restart_reads_pieces_of_the_length_of_training():
+    """Every second half after its first, each piece read by itself."""
+    torch.manual_seed(0)
+    model = runner.decoder(runner.encodings(TINY)["sinusoidal"], 8, TINY).eval()
+    tokens = torch.randint(8, (1, 16))
+    found = runner.restarted(model, tokens, TINY)
+    assert found.shape == (1, 16, 8)
+    torch.testing.assert_close(found[:, :8], model(tokens[:, :8]))
+    torch.testing.assert_close(found[:, 8:12], model(tokens[:, 4:12])[:, 4:])
+    torch.testing.assert_close(found[:, 12:], model(tokens[:, 8:16])[:, 4:])
+
+
+@torch.no_grad()
+def test_a_range_is_read_at_its_own_length():
+    """Dynamic NTK is plain RoPE within the length of training, and NTK of that factor beyond."""
+    torch.manual_seed(0)
+    choices = runner.variants(TINY)
+    model = runner.decoder(choices["dynamic_ntk"], 8, TINY).eval()
+    found = runner.grown(model, "markov", TINY)["kl"]
+    assert len(found) == 3
+    plain = runner.decoder(runner.encodings(TINY)["rope"], 8, TINY).eval()
+    plain.load_state_dict(model.state_dict())
+    short = runner.evaluate(plain, "markov", replace(TINY, test_length=8))["kl"]
+    assert found[:1] == short
+    fixed = runner.decoder(choices["ntk_4"], 8, TINY).eval()
+    fixed.load_state_dict(model.state_dict())
+    assert found[2:] == runner.evaluate(fixed, "markov", TINY)["kl"][2:]
+
+
 def test_buckets_are_means():
     found = runner.bucketed(np.arange(32.0))
     assert found == [np.arange(a, b).mean() for a, b in pairwise([2, 8, 16, 32])]
@@ -157,7 +188,7 @@ def test_buckets_are_means():
 @pytest.mark.parametrize("name", list(runner.encodings()))
 def test_every_encoding_trains_and_is_tested(name, tmp_path):
     result = runner.perform(Run("markov", name, 0), TINY, tmp_path)
-    ways = {"plain", "window", *(runner.variants() if name == "rope" else ())}
+    ways = {*runner.WAYS, *(runner.variants() if name == "rope" else ())}
     assert set(result["tests"]) == ways
     for way in ways:
         assert len(result["tests"][way]["kl"]) == 3
@@ -237,9 +268,9 @@ def trained():
     found = {}
     for name in ("sinusoidal", "rope", "alibi"):
         model = runner.train(Run("markov", name, 0), s)
-        for window in (False, True):
-            kl = runner.evaluate(model, "markov", s, window=window)["kl"]
-            found[name, window] = kl[:3], kl[3:]  # within the length of training, and beyond
+        for way, read in runner.WAYS.items():
+            kl = runner.evaluate(model, "markov", s, read)["kl"]
+            found[name, way] = kl[:3], kl[3:]  # within the length of training, and beyond
     return found
 
 
@@ -250,21 +281,25 @@ def test_all_learn_the_chain(trained):
         assert np.mean(inside) < (entropies[1] - entropies[2]) / 2
 
 
-def far_off(trained, window):
-    return {name: np.mean(far[-2:]) for (name, way), (_, far) in trained.items() if way == window}
+def far_off(trained, wanted):
+    return {name: np.mean(far[-2:]) for (name, way), (_, far) in trained.items() if way == wanted}
 
 
 def test_beyond_the_length_some_fail_and_some_do_not(trained):
-    far = far_off(trained, window=False)
+    far = far_off(trained, "plain")
     assert far["sinusoidal"] > 0.4
     assert far["rope"] > 0.4
     assert far["alibi"] < 0.2
 
 
 def test_a_window_repairs_rope_and_not_the_sinusoid(trained):
-    far = far_off(trained, window=True)
+    far = far_off(trained, "window")
     assert far["rope"] < 0.1
     assert far["sinusoidal"] > 0.4
+
+
+def test_a_restart_repairs_all(trained):
+    assert max(far_off(trained, "restart").values()) < 0.2
 
 
 # --- one committed row, another one each time -----------------------------------------------------

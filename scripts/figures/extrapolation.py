@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from scripts.sitegen import results, style
-from scripts.sitegen.style import C0, C1, C2, C3, C4, INK, MUTED, SMALL, heat, ticks, write
+from scripts.sitegen.style import C0, C1, C2, C3, C4, GRID, INK, MUTED, SMALL, heat, ticks, write
 
 LINES = {
     "sinusoidal": C1,
@@ -19,7 +19,7 @@ LINES = {
     "alibi": C2,
     "none": MUTED,
 }
-FAR = results.RANGES[-1]
+FAR = results.FAR
 SHORT = {
     "none": ("无编码", "NoPE"),
     "sinusoidal": ("正弦", "sinusoidal"),
@@ -129,50 +129,54 @@ def text(say):
     return fig
 
 
-# Windows
+# Repairs
+
+REPAIRS = {"plain": C1, "window": C0, "restart": C2}
 
 
-def windows_data():
-    """For every encoding the divergence far off, mean over seeds: without and with a window."""
+def repairs_data():
+    """For every encoding the divergence far off, mean over seeds: plain, window, restarts."""
     data = results.load()
     found = {
-        name: tuple(
-            float(np.mean(results.by_seed(data, "markov", name, way, *FAR)))
-            for way in ("plain", "window")
-        )
+        name: {
+            way: float(np.mean(results.by_seed(data, "markov", name, way, *FAR))) for way in REPAIRS
+        }
         for name in results.PAGES
     }
-    return dict(sorted(found.items(), key=lambda item: item[1][1]))
+    return dict(sorted(found.items(), key=lambda item: item[1]["window"]))
 
 
-def windows(say):
-    found = windows_data()
+def repairs(say):
+    found = repairs_data()
     titles = results.names(say("zh", "en"))
     height = 0.62 + 0.225 * len(found)
     fig = style.figure(height)
     ax = fig.add_axes((0.285, 0.44 / height, 0.69, 1 - 0.66 / height))
-    for row, (plain, near) in enumerate(found.values()):
-        ax.plot([plain, near], [row, row], color=MUTED, linewidth=1.1)
-        ax.plot(plain, row, "o", color=C1, markersize=5.5, markerfacecolor="none")
-        ax.plot(near, row, "o", color=C0, markersize=5.5)
-    ax.set(xscale="log", xlim=(0.002, 2.5), ylim=(len(found) - 0.4, -0.6))
+    for row, values in enumerate(found.values()):
+        ax.plot([min(values.values()), max(values.values())], [row, row], color=GRID)
+        for way, marker in zip(REPAIRS, "os^", strict=True):
+            ax.plot(values[way], row, marker, color=REPAIRS[way], markersize=5.5)
+    ax.set(xscale="log", xlim=(0.0012, 2.5), ylim=(len(found) - 0.4, -0.6))
     ticks(ax.xaxis, {0.01: "0.01", 0.1: "0.1", 1: "1"})
     ticks(ax.yaxis, dict(enumerate(titles[name] for name in found)))
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(say("位置 512–1023 的散度，nat", "divergence at positions 512–1023, nats"))
     notes = (
-        (0.285, say("○ 无窗口", "○ without"), C1),
-        (0.56, say("● 64 个词元的窗口", "● window of 64"), C0),
+        (0.285, say("● 照常", "● as it is"), C1),
+        (0.47, say("■ 窗口 64", "■ window of 64"), C0),
+        (0.74, say("▲ 重新计位", "▲ restarts"), C2),
     )
     for x, text, colour in notes:
         fig.text(x, 1 - 0.11 / height, text, fontsize=SMALL, color=colour, va="center_baseline")
     fig.set_label(
         say(
-            "每种编码一行，两个点：远处的散度，没有窗口和有窗口。"
-            "RoPE 和 URPE 从 1 左右降到百分之一以下；正弦、训练的表、TUPE 有窗口也还在高处。",
-            "One row for each encoding with two points: divergence far off, without and with a "
-            "window. RoPE and URPE go from about 1 to below a hundredth; sinusoidal, learned and "
-            "TUPE stay high even with it.",
+            "每种编码一行，三个点：远处的散度，照常、有窗口、重新计位。"
+            "RoPE 和 URPE 照常约为 1，有窗口就到千分之几；正弦、训练的表、TUPE 有窗口也还在高处。"
+            "重新计位之后，除无编码外都很低。",
+            "One row for each encoding with three points: divergence far off as it is, with a "
+            "window, with restarts. RoPE and URPE are at about 1 and with a window at a few "
+            "thousandths; sinusoidal, learned and TUPE stay high with it. With restarts all are "
+            "low but NoPE.",
         )
     )
     return fig

@@ -13,7 +13,7 @@ from scripts.sitegen.tree import ROOT
 FILE = ROOT / "docs/extrapolation.json"
 SCORES = {"markov": "kl", "recall": "accuracy", "text": "loss"}
 RANGES = ((2, 64), (64, 128), (128, 256), (256, 512), (512, 1024))
-TRAINED, LEVEL = (2, 64), (32, 64)  # positions seen in training; those that text is compared with
+TRAINED, FAR = RANGES[0], RANGES[-1]
 PAGES = {
     "none": ("attention", "NoPE"),
     "sinusoidal": ("sinusoidal", "sinusoidal"),
@@ -41,9 +41,10 @@ CHINESE = {
     "complex-order": "复数序",
     "Shaw, keys": "Shaw（仅键）",
 }
+FIRST = {"zh": "编码", "en": "encoding"}
 HEADS = {
-    "zh": ("编码", "位置 {}–{}", "{}–{}，窗口"),
-    "en": ("encoding", "positions {}–{}", "{}–{}, window"),
+    "zh": {"plain": "位置 {}–{}", "window": "{}–{}，窗口", "restart": "{}–{}，重新计位"},
+    "en": {"plain": "positions {}–{}", "window": "{}–{}, window", "restart": "{}–{}, restarts"},
 }
 
 
@@ -83,8 +84,8 @@ def by_seed(results: dict, task: str, name: str, way: str, low: int, high: int) 
 
 
 def excess(results: dict, name: str, way: str, low: int, high: int) -> list[float]:
-    """How much more is lost on text than at the end of the length of training, by seed."""
-    level = by_seed(results, "text", name, "plain", *LEVEL)
+    """How much more is lost on text than if the same characters stood at positions 32 to 63."""
+    level = by_seed(results, "text", name, "restart", low, high)
     found = by_seed(results, "text", name, way, low, high)
     return [a - b for a, b in zip(found, level, strict=True)]
 
@@ -106,8 +107,7 @@ def table(task: str, language: str, path: Path = FILE) -> str:
     if task not in SCORES:
         raise ValueError(f"no task {task!r}; there are {', '.join(SCORES)}")
     results, titles, ranges = load(path), names(language), columns(task)
-    first, plain, window = HEADS[language]
-    head = [(window if way == "window" else plain).format(a, b - 1) for way, a, b in ranges]
+    head = [HEADS[language][way].format(a, b - 1) for way, a, b in ranges]
     rows = [
         [
             f"[{titles[name]}]({page}.md)",
@@ -115,18 +115,19 @@ def table(task: str, language: str, path: Path = FILE) -> str:
         ]
         for name, (page, _) in PAGES.items()
     ]
-    return tables.table([first, *head], rows, ["---", *["---:"] * len(ranges)])
+    return tables.table([FIRST[language], *head], rows, ["---", *["---:"] * len(ranges)])
 
 
 def columns(task: str) -> list[tuple[str, int, int]]:
-    """How tested, and over which positions; text starts at the level that it is compared with."""
-    ranges = (LEVEL, *RANGES[1:]) if task == "text" else RANGES
-    return [*(("plain", *one) for one in ranges), ("window", *RANGES[-1])]
+    """How tested, and over which positions: of text first the level that the rest is beyond."""
+    if task == "text":
+        return [("restart", *FAR), *(("plain", *one) for one in RANGES[1:]), ("window", *FAR)]
+    return [*(("plain", *one) for one in RANGES), ("window", *FAR), ("restart", *FAR)]
 
 
 def values(results: dict, task: str, name: str, way: str, low: int, high: int) -> list[float]:
     """The numbers behind a cell, one for each seed."""
-    if task == "text" and (low, high) != LEVEL:
+    if task == "text" and way != "restart":
         return excess(results, name, way, low, high)
     return by_seed(results, task, name, way, low, high)
 
