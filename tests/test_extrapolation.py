@@ -266,3 +266,228 @@ def test_a_causal_head_without_positions_tells_them_by_the_first_token():
         at_3=exact[3],
         spread=np.ptp(seen[False]),
     )
+
+
+# --- claims: what the committed results say (test_extrapolation_runs makes a row of them anew) ----
+
+INSIDE, NEAR, FAR = results.TRAINED, results.RANGES[1], results.FAR
+RELATIVE = ("alibi", "xlnet", "shaw", "shaw_keys", "deberta")
+ABSOLUTE = ("sinusoidal", "learned", "complex_order", "floater")
+
+
+def seeds(data, name, where, way="plain", task="markov"):
+    return results.values(data, task, name, way, *where)
+
+
+def average(data, name, where, way="plain", task="markov"):
+    return np.mean(seeds(data, name, where, way, task))
+
+
+@claim("extrapolation.absolute")
+def test_absolute_encodings_break_within_the_next_stretch_and_alibi_does_not(data):
+    return at_most(
+        0.05,
+        right=max(seeds(data, "alibi", NEAR)),
+        wrong=min(x for name in ABSOLUTE for x in seeds(data, name, NEAR)),
+        inside=average(data, "sinusoidal", INSIDE),
+        near=average(data, "sinusoidal", NEAR),
+        far=average(data, "sinusoidal", FAR),
+        learned_inside=average(data, "learned", INSIDE),
+        learned_near=average(data, "learned", NEAR),
+        alibi=average(data, "alibi", NEAR),
+    )
+
+
+@claim("extrapolation.rope")
+def test_rope_is_good_within_the_length_and_breaks_beyond(data):
+    beyond = results.RANGES[2]
+    return at_most(
+        0.02,
+        right=max(seeds(data, "rope", INSIDE)),
+        wrong=min(seeds(data, "rope", beyond)),
+        inside=average(data, "rope", INSIDE),
+        near=average(data, "rope", NEAR),
+        beyond=average(data, "rope", beyond),
+        far=average(data, "rope", FAR),
+    )
+
+
+@claim("extrapolation.relative")
+def test_five_relative_encodings_hold_to_sixteen_times_the_length(data):
+    right = {name: max(seeds(data, name, FAR)) for name in RELATIVE}
+    return at_most(
+        0.03,
+        right=max(right.values()),
+        wrong=min(x for name in (*ABSOLUTE, "rope") for x in seeds(data, name, FAR)),
+        best=min(average(data, name, FAR) for name in RELATIVE),
+        t5_inside=average(data, "t5", INSIDE),
+        t5_far=average(data, "t5", FAR),
+        t5_window=average(data, "t5", FAR, "window"),
+        tupe_inside=average(data, "tupe", INSIDE),
+        tupe_far=average(data, "tupe", FAR),
+        none_inside=average(data, "none", INSIDE),
+        none_far=average(data, "none", FAR),
+    )
+
+
+@claim("extrapolation.window")
+def test_a_window_repairs_rope_and_not_the_absolute_encodings(data):
+    return at_most(
+        0.02,
+        right=max(x for name in ("rope", "urpe") for x in seeds(data, name, FAR, "window")),
+        wrong=min(x for name in ABSOLUTE for x in seeds(data, name, FAR, "window")),
+        rope=average(data, "rope", FAR, "window"),
+        before=average(data, "rope", FAR),
+        sinusoidal=average(data, "sinusoidal", FAR, "window"),
+        learned=average(data, "learned", FAR, "window"),
+        tupe=average(data, "tupe", FAR, "window"),
+    )
+
+
+@claim("extrapolation.restart")
+def test_restarts_repair_all_encodings(data):
+    others = [name for name in results.PAGES if name != "none"]
+    return at_most(
+        0.1,
+        right=max(x for name in others for x in seeds(data, name, FAR, "restart")),
+        wrong=min(seeds(data, "sinusoidal", FAR)),
+        sinusoidal=average(data, "sinusoidal", FAR, "restart"),
+        rope=average(data, "rope", FAR, "restart"),
+        none=average(data, "none", FAR, "restart"),
+    )
+
+
+@claim("extrapolation.local")
+def test_ntk_keeps_local_order_and_interpolation_loses_it(data):
+    return at_most(
+        0.02,
+        right=max(seeds(data, "rope", INSIDE, "ntk_4")),
+        wrong=min(seeds(data, "rope", INSIDE, "pi_4")),
+        rope=average(data, "rope", INSIDE),
+        ntk=average(data, "rope", INSIDE, "ntk_4"),
+        pi=average(data, "rope", INSIDE, "pi_4"),
+        yarn=average(data, "rope", INSIDE, "yarn_4"),
+        llama3=average(data, "rope", INSIDE, "llama3_4"),
+        ntk_near=average(data, "rope", NEAR, "ntk_4"),
+        ntk_four=average(data, "rope", results.RANGES[2], "ntk_4"),
+    )
+
+
+def missed(data, name, where, way="plain"):
+    return [1 - x for x in seeds(data, name, where, way, "recall")]
+
+
+@claim("extrapolation.reach")
+def test_interpolation_finds_the_key_at_sixteen_times_the_length(data):
+    return at_most(
+        0.02,
+        right=max(x for way in ("pi_16", "ntk_16") for x in missed(data, "rope", FAR, way)),
+        wrong=min(missed(data, "rope", FAR)),
+        rope=average(data, "rope", FAR, task="recall"),
+        pi_4=average(data, "rope", FAR, "pi_4", "recall"),
+        ntk_4=average(data, "rope", FAR, "ntk_4", "recall"),
+        pi_16=average(data, "rope", FAR, "pi_16", "recall"),
+        ntk_16=average(data, "rope", FAR, "ntk_16", "recall"),
+    )
+
+
+@claim("extrapolation.recall")
+def test_alibi_and_nope_find_the_key_where_rope_does_not(data):
+    return at_most(
+        0.05,
+        right=max(x for name in ("alibi", "none") for x in missed(data, name, FAR)),
+        wrong=min(missed(data, "rope", FAR)),
+        alibi=average(data, "alibi", FAR, task="recall"),
+        none=average(data, "none", FAR, task="recall"),
+        rope=average(data, "rope", FAR, task="recall"),
+        sinusoidal=average(data, "sinusoidal", FAR, task="recall"),
+    )
+
+
+@claim("extrapolation.forgets")
+def test_with_a_window_no_model_finds_the_key(data):
+    return at_most(
+        0.05,
+        right=max(missed(data, "alibi", FAR)),
+        wrong=min(missed(data, "alibi", FAR, "window")),
+        plain=average(data, "alibi", FAR, task="recall"),
+        window=average(data, "alibi", FAR, "window", "recall"),
+        best=max(average(data, name, FAR, "window", "recall") for name in results.PAGES),
+    )
+
+
+@claim("extrapolation.text")
+def test_on_text_alibi_loses_nothing_beyond_the_length_and_the_sinusoid_does(data):
+    return at_most(
+        0.05,
+        right=max(abs(x) for x in seeds(data, "alibi", FAR, task="text")),
+        wrong=min(seeds(data, "sinusoidal", FAR, task="text")),
+        alibi=average(data, "alibi", FAR, task="text"),
+        sinusoidal=average(data, "sinusoidal", FAR, task="text"),
+        rope=average(data, "rope", FAR, task="text"),
+        learned=average(data, "learned", FAR, task="text"),
+        none=average(data, "none", FAR, task="text"),
+        rope_window=average(data, "rope", FAR, "window", "text"),
+    )
+
+
+@claim("extrapolation.probe")
+def test_without_an_encoding_a_layer_makes_position_readable(data):
+    found = {
+        name: np.array(
+            [
+                run["probe"]
+                for run in data["runs"]
+                if (run["task"], run["encoding"]) == ("markov", name)
+            ]
+        )
+        for name in ("none", "sinusoidal", "rope", "t5")
+    }
+    none = found["none"]
+    return at_most(
+        0.02,
+        right=np.abs(none[:, 0]).max(),
+        wrong=none[:, 1].min(),
+        none_0=none[:, 0].mean(),
+        none_1=none[:, 1].mean(),
+        none_2=none[:, 2].mean(),
+        t5_1=found["t5"][:, 1].mean(),
+        rope_1=found["rope"][:, 1].mean(),
+        sinusoidal_0=found["sinusoidal"][:, 0].mean(),
+        sinusoidal_1=found["sinusoidal"][:, 1].mean(),
+        sinusoidal_2=found["sinusoidal"][:, 2].mean(),
+    )
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def test_every_cell_has_all_seeds(data):
+    assert len(data["runs"]) == 3 * len(results.PAGES) * 3
+    assert set(data["encodings"]) == set(results.PAGES)
+    for task in results.SCORES:
+        for name in results.PAGES:
+            for one in results.columns(task):
+                assert len(results.values(data, task, name, *one)) == 3
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_table_has_a_row_for_every_encoding(language):
+    lines = results.table("markov", language).splitlines()
+    assert len(lines) == 2 + len(results.PAGES)
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[-1].startswith("| [FLOATER](floater.md) |")
+
+
+def test_the_table_shows_mean_and_standard_deviation(data):
+    line = next(x for x in results.table("markov", "en").splitlines() if "[RoPE]" in x)
+    runs = [r for r in data["runs"] if (r["task"], r["encoding"]) == ("markov", "rope")]
+    kl = [np.average(r["tests"]["plain"]["kl"][-2:], weights=[256, 256]) for r in runs]
+    assert f"{np.mean(kl):.2f} ± {np.std(kl, ddof=1):.2f}" in line
+
+
+def test_unknown_tasks_and_limits_are_refused():
+    with pytest.raises(ValueError, match="no task 'sums'; there are markov, recall, text"):
+        results.table("sums", "en")
+    with pytest.raises(ValueError, match="3 and 8 must be limits of buckets"):
+        results.average([1.0, 4.0], [2, 8, 10], 3, 8)

@@ -200,8 +200,8 @@ SCALINGS = {
 }
 SCALINGS_ZH = {
     "dynamic NTK": "动态 NTK",
-    "by parts, 4": "NTK 分段，4",
-    "by parts, 16": "NTK 分段，16",
+    "by parts, 4": "按部分，4",
+    "by parts, 16": "按部分，16",
 }
 
 
