@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from posenc.equations.relative import dependence
 from posenc.equations.rope_scaling import Yarn
+from posenc.layers.alibi import Alibi
 from posenc.layers.attention import Attention, PositionEncoding
 from posenc.layers.deberta import Deberta
 from posenc.layers.learned import Learned
@@ -93,6 +94,7 @@ SCHEMES = {
         "8 k d^2 + 8 b n k d",
     ),
     "Urpe": Scheme(lambda s: Urpe(None, s.h, s.k), "h (2 k + 1)", "b h n^2", "0"),
+    "Alibi": Scheme(lambda s: Alibi(s.h), "0", "h n^2", "0"),
 }
 SMALL = Sizes(b=1, n=4, d=16, h=2, N=9, k=5, B=8)
 

@@ -14,6 +14,7 @@ from posenc.equations.alibi import head_slopes, linear_bias
 from posenc.equations.relative import offsets
 from posenc.layers.alibi import Alibi
 from posenc.layers.attention import Attention, doors
+from scripts import bench_alibi
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 COMPILED = [*(["cpu"] if shutil.which("c++") else []), *DEVICES[1:]]  # needs a compiler
@@ -279,6 +280,19 @@ for name in ("posenc.equations.alibi", "posenc.layers.alibi"):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- benchmarks --------------------------------------------------------------------------------
+
+
+def test_peers_compute_alike_before_they_are_timed(monkeypatch):
+    made = [bench_alibi.forward_group(8, 1), bench_alibi.gradient_group(8, 1)]
+    assert [len(group["rows"]) for group in made] == [5, 4]
+    assert all(len(group["targets"]) == 1 for group in made)
+    monkeypatch.setattr(Alibi, "by_offset", lambda self, n, _, **to: torch.zeros(8, 2 * n - 1))
+    for group in (bench_alibi.forward_group, bench_alibi.gradient_group):
+        with pytest.raises(AssertionError, match="not close"):
+            group(8, 1)
 
 
 # --- errors ------------------------------------------------------------------------------------

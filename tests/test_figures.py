@@ -108,8 +108,10 @@ def site():
 
 
 def test_every_key_has_its_figures():
-    assert figure_names(ROOT)[:3] == ["attention.two_orders", "attention.square", "attention.adder"]
-    assert "home.first" in figure_names(ROOT)
+    names = figure_names(ROOT)
+    first = [name for name in names if name.startswith("attention.")][:3]
+    assert first == ["attention.two_orders", "attention.square", "attention.adder"]
+    assert "home.first" in names
 
 
 def test_two_drawings_are_the_same_bytes(project):

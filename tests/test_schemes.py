@@ -46,6 +46,7 @@ TERMS = {
     "T5": ("none", "absent", "absent", "offset"),
     "Deberta": ("none", "offset", "offset", "absent"),
     "Urpe": ("none", "absent", "absent", "absent"),
+    "Alibi": ("none", "absent", "absent", "offset"),
 }
 
 

@@ -22,14 +22,15 @@ def head_slopes(n_heads: int, exponent: float = 8.0) -> np.ndarray:
     r"""Slope of every head, in logits per token.
 
     $$\begin{aligned}
-    m_h &= 2^{-c h / P}, && h = 1 \dots P \\
-    m_{P + r} &= 2^{-c (2 r - 1) / (2 P)}, && r = 1 \dots H - P \\
+    m_h &= 2^{-c h / P}, \quad h \le P \\
+    m_{P + r} &= 2^{-c (2 r - 1) / (2 P)} \\
+    r &\le H - P \\
     P &= 2^{\lfloor \log_2 H \rfloor}
     \end{aligned}$$
 
-    $P$ is the largest power of two that is at most $H$, so that only the first line is left if
-    $H$ is a power of two. Otherwise the second line takes every second slope of $2 P$ heads:
-    those that $P$ heads do not have.
+    $h$ and $r$ count from 1. $P$ is the largest power of two that is at most $H$, so that only the
+    first line is left if $H$ is a power of two. Otherwise the second line takes every second slope
+    of $2 P$ heads: those that $P$ heads do not have.
 
     Parameters
     ----------
@@ -93,7 +94,11 @@ def linear_bias(
 ) -> np.ndarray:
     r"""Bias of every head at given offsets.
 
-    $$b^{(h)}_t = m_h \min(t, 0) - m_h' \max(t, 0), \qquad t = j - i$$
+    $$\begin{aligned}
+    b^{(h)}_t &= m_h \min(t, 0) \\
+    &\quad - m_h' \max(t, 0) \\
+    t &= j - i
+    \end{aligned}$$
 
     $m_h'$ is the slope for keys after the query. Without it both sides have one slope, and the
     bias is $-m_h |t|$.
@@ -269,7 +274,10 @@ def horizon(slope: np.ndarray | float, share: float = 0.99, content: float = 0.0
 def logit_lead(slope: float, distance: int, n_keys: int, share: float = 0.5) -> float:
     r"""Lead in content that gives one far key a share of the attention, all others being equal.
 
-    $$g = m D + \ln \frac{\mu}{1 - \mu} + \ln \sum_{d \ne D} e^{-m d}, \qquad d = 0 \dots n - 1$$
+    $$\begin{aligned}
+    g &= m D + \ln \frac{\mu}{1 - \mu} \\
+    &\quad + \ln \sum_{d \ne D} e^{-m d}, \quad d < n
+    \end{aligned}$$
 
     $g$ is how much larger the scaled dot product of the key at the distance $D$ is than those of
     the others. The first term makes up for the penalty, the last for the crowd.
