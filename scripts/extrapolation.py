@@ -18,7 +18,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -52,6 +52,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE, OUT = ROOT / ".cache/extrapolation", ROOT / "docs/extrapolation.json"
 EDGES = (2, 8, 16, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 UNSCORED = -100
+REGIONS = ((2, 64), (64, 128), (128, 1024))  # of positions, in which a run is compared with another
+SPREADS, FLOORS = 5, {"kl": 0.03, "loss": 0.1, "accuracy": 0.05}  # how far a rerun may move
 
 
 @dataclass(frozen=True)
@@ -445,6 +447,7 @@ def gather(runs: Sequence[Run], s: Settings = SETTINGS, folder: Path = CACHE) ->
         "text": {"sha256": BOOK_HASH, "alphabet": ALPHABET},
         "settings": asdict(s),
         "edges": [edge for edge in EDGES if edge <= s.test_length],
+        "rerun": {"spreads": SPREADS, "floors": FLOORS, "regions": REGIONS},
         "encodings": {
             one["configuration"]["encoding"]: {key: one["configuration"][key] for key in about}
             for one in found
@@ -457,6 +460,27 @@ def gather(runs: Sequence[Run], s: Settings = SETTINGS, folder: Path = CACHE) ->
             }
             for run, one in zip(runs, found, strict=True)
         ],
+    }
+
+
+def regions(tests: dict, edges: Sequence[int]) -> dict[tuple[str, str, int], float]:
+    """Means over the regions, as tested plainly and with a window, of every score."""
+    widths = np.diff(edges)
+    found = {}
+    for way, score, k in product(("plain", "window"), tests["plain"], range(len(REGIONS))):
+        low, high = REGIONS[k]
+        inside = (np.array(edges[:-1]) >= low) & (np.array(edges[1:]) <= high)
+        found[way, score, k] = float(np.average(tests[way][score], weights=widths * inside))
+    return found
+
+
+def allowance(results: dict, task: str, encoding: str) -> dict[tuple[str, str, int], float]:
+    """How far from a committed row another training may be: seeds' spreads, or a floor."""
+    runs = [r for r in results["runs"] if (r["task"], r["encoding"]) == (task, encoding)]
+    rows = [regions(run["tests"], results["edges"]) for run in runs]
+    return {
+        key: max(SPREADS * float(np.std([row[key] for row in rows], ddof=1)), FLOORS[key[1]])
+        for key in rows[0]
     }
 
 

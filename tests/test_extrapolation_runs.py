@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
+import random
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
@@ -306,20 +308,55 @@ def test_a_restart_repairs_all(trained):
 
 
 def committed():
-    return json.loads(runner.OUT.read_text())
+    return json.loads(runner.OUT.read_text(encoding="utf-8"))
 
 
-def rows(results):
-    """Runs that take at most half a minute on the machine that made them."""
-    return [r for r in results["runs"] if r["seconds"] <= 30]
+def chosen(data):
+    """The run that POSENC_ROW names, or any that took at most half a minute."""
+    if name := os.environ.get("POSENC_ROW"):
+        return next(run for run in data["runs"] if named(run) == name)
+    return random.SystemRandom().choice([run for run in data["runs"] if run["seconds"] <= 30])
 
 
-def regions(results, test):
-    """Mean within the length of training, up to twice of it, and far beyond; of every score."""
-    limits = ((2, 64), (64, 128), (128, 1024))
-    from scripts.sitegen.results import average
+def named(run):
+    return Run(run["task"], run["encoding"], run["seed"]).name
 
+
+def strayed(data, run, tests):
+    """Where tests are farther from a row than they may be."""
+    there, here = (runner.regions(one, data["edges"]) for one in (run["tests"], tests))
+    allowed = runner.allowance(data, run["task"], run["encoding"])
     return {
-        score: [average(values, results["edges"], a, b) for a, b in limits]
-        for score, values in test.items()
+        key: (there[key], here[key]) for key in there if abs(there[key] - here[key]) > allowed[key]
     }
+
+
+def test_the_committed_settings_are_those_of_the_runner():
+    data = committed()
+    assert data["settings"] == json.loads(json.dumps(asdict(runner.SETTINGS)))
+    assert data["rerun"]["floors"] == runner.FLOORS
+    assert data["rerun"]["spreads"] == runner.SPREADS
+    for name, choice in runner.encodings().items():
+        assert data["encodings"][name]["arguments"] == dict(choice.arguments)
+        assert data["encodings"][name]["class"] == choice.build.__name__
+
+
+def test_a_committed_row_comes_out_again(tmp_path, capsys):
+    """Set POSENC_ROW, as in POSENC_ROW=markov-rope-0, to train a certain row again."""
+    data = committed()
+    run = chosen(data)
+    with capsys.disabled():
+        print(f" POSENC_ROW={named(run)} ", end="", flush=True)
+    again = runner.perform(Run(run["task"], run["encoding"], run["seed"]), folder=tmp_path)
+    assert again["parameters"] == run["parameters"]
+    assert not strayed(data, run, again["tests"]), f"POSENC_ROW={named(run)}"
+
+
+@pytest.mark.parametrize("task", list(runner.TASKS))
+def test_the_row_of_another_encoding_would_not_pass(task):
+    data = committed()
+    rows = {run["encoding"]: run for run in data["runs"] if (run["task"], run["seed"]) == (task, 0)}
+    pairs = [("alibi", "rope"), ("rope", "alibi"), ("rope", "sinusoidal")]
+    for name, other in pairs:
+        assert strayed(data, rows[name], rows[other]["tests"])
+        assert not strayed(data, rows[name], rows[name]["tests"])

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from posenc.equations.extrapolation import order_entropies
 from scripts.sitegen import results, style
 from scripts.sitegen.style import C0, C1, C2, C3, C4, GRID, INK, MUTED, SMALL, heat, ticks, write
 
@@ -48,7 +49,7 @@ def curve_data(task):
 def _curves(say, task, height, label, **axes):
     middles, found = curve_data(task)
     fig = style.figure(height)
-    ax = fig.add_axes((0.115, 0.45 / height, 0.865, 1 - 0.85 / height))
+    ax = fig.add_axes((0.115, 0.45 / height, 0.845, 1 - 0.85 / height))
     for name, (least, mean, most) in found.items():
         ax.fill_between(middles, least, most, color=LINES[name], alpha=0.18, linewidth=0)
         ax.plot(middles, mean, color=LINES[name])
@@ -66,22 +67,32 @@ def _curves(say, task, height, label, **axes):
 
 
 def markov_data():
-    """Curves of the chain, and what who knows none or one of the symbols loses."""
-    return curve_data("markov")
+    """Curves of the chain, and what is lost by whoever sees none of the symbols."""
+    entropies = order_entropies(markov_law())
+    return *curve_data("markov"), float(entropies[0] - entropies[2])
+
+
+def markov_law():
+    """The law of the experiment's chain."""
+    weights = np.exp(1.5 * np.random.default_rng(0).standard_normal((8, 8, 8)))
+    return weights / weights.sum(-1, keepdims=True)
 
 
 def markov(say):
     fig, ax = _curves(say, "markov", 3.2, say("散度，nat", "divergence, nats"), yscale="log")
-    ax.set(ylim=(0.002, 3))
+    blind = markov_data()[2]
+    ax.axhline(blind, color=MUTED, linewidth=0.9)
+    write(ax, 2.2, blind * 1.3, say("什么都不看", "seeing nothing"), SMALL, MUTED, ha="left")
+    ax.set(ylim=(0.0012, 3))
     ticks(ax.yaxis, {0.01: "0.01", 0.1: "0.1", 1: "1"})
     fig.set_label(
         say(
             "折线图，横轴是位置，纵轴是散度，都用对数刻度，虚线在 64。"
-            "虚线左边各条线都低，无编码最高。"
+            "虚线左边各条线都低，只有无编码高。"
             "右边：正弦、训练的表、RoPE 升到 1 上下，T5 慢一些；ALiBi 一直是平的。",
             "Lines, divergence against position, both logarithmic, with a dashed line at 64. "
-            "Left of it all are low, NoPE the highest. To the right sinusoidal, learned and RoPE "
-            "rise to about 1, T5 more slowly; ALiBi stays flat.",
+            "Left of it all are low but NoPE. To the right sinusoidal, learned and RoPE rise to "
+            "about 1, T5 more slowly; ALiBi stays flat.",
         )
     )
     return fig
@@ -99,11 +110,11 @@ def recall(say):
     ticks(ax.yaxis, {0: "0", 0.5: "0.5", 1: "1"})
     fig.set_label(
         say(
-            "折线图，横轴是位置，纵轴是答对的比例。64 以内都是 1；往后无编码和 ALiBi 停在 1 附近，"
-            "其余各条线先后落下，有的落到乱猜的八分之一。",
-            "Lines, share of correct answers against position. Up to 64 all are at 1; beyond, NoPE "
-            "and ALiBi stay near 1, the others fall one after the other, some to the one in eight "
-            "of guessing.",
+            "折线图，横轴是位置，纵轴是答对的比例。64 以内都是 1；往后 RoPE 在 200 左右落下，"
+            "到乱猜的八分之一附近，正弦晚一些，其余四条都停在 1。",
+            "Lines, share of correct answers against position. Up to 64 all are at 1; beyond, RoPE "
+            "falls at about 200 to near the one in eight of guessing, sinusoidal later, and the "
+            "other four stay at 1.",
         )
     )
     return fig
@@ -120,10 +131,10 @@ def text(say):
     ticks(ax.yaxis, {0: "0", 1: "1", 2: "2"})
     fig.set_label(
         say(
-            "折线图，横轴是位置，纵轴是比位置 32–63 多出的损失。64 以后，"
-            "正弦、训练的表和 RoPE 升高，ALiBi 和无编码留在零附近。",
-            "Lines, loss beyond that at positions 32–63 against position. After 64 sinusoidal, "
-            "learned and RoPE rise; ALiBi and NoPE stay near zero.",
+            "折线图，横轴是位置，纵轴是比位置 32–63 多出的损失。64 以后 RoPE 升得最高，"
+            "然后是训练的表、正弦、T5；ALiBi 和无编码留在零附近。",
+            "Lines, loss beyond that at positions 32–63 against position. After 64 RoPE rises the "
+            "most, then learned, sinusoidal and T5; ALiBi and NoPE stay near zero.",
         )
     )
     return fig
@@ -225,7 +236,7 @@ def scalings(say):
     fig = style.figure(bottom + cell[1] * len(SCALINGS) + 0.55)
     ax = style.canvas(fig)
     top = bottom + cell[1] * len(SCALINGS)
-    titles = say("链：散度", "chain: divergence"), say("回忆：答对", "recall: correct")
+    titles = say("链：散度", "chain: divergence"), say("召回：答对", "recall: correct")
     for k, (matrix, title) in enumerate(zip(found.values(), titles, strict=True)):
         x = left + k * (5 * cell[0] + 0.1)
         heat(ax, matrix, x, bottom, cell, numbers=".2f", limit=1.4 if k == 0 else 1.0)
@@ -240,7 +251,7 @@ def scalings(say):
     fig.set_label(
         say(
             "两张表，行是 RoPE 及其各种缩放，列是五段位置。"
-            "左表是链的散度，越小越好；右表是回忆答对的比例，越大越好。",
+            "左表是链的散度，越小越好；右表是召回答对的比例，越大越好。",
             "Two tables with RoPE and its scalings as rows and five ranges of positions as "
             "columns. Left, divergence of the chain, less is better; right, share of correct "
             "recalls, more is better.",
