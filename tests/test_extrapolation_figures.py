@@ -64,8 +64,7 @@ def test_text_is_beyond_its_own_level():
     loss, level = (scored("text", "rope", way, "loss") for way in ("plain", "restart"))
     np.testing.assert_allclose(found["rope"][1], (loss - level).mean(0))
     last = {name: mean[-1] for name, (_, mean, _) in found.items()}
-    assert last["rope"] > last["learned"] > last["t5"] > 0.2
-    assert last["sinusoidal"] > last["t5"]
+    assert last["rope"] > last["sinusoidal"] > last["t5"] > 0.2
     assert abs(last["alibi"]) < 0.1
     assert abs(last["none"]) < 0.2
     assert all(abs(mean[middles < 32]).max() < 0.1 for _, mean, _ in found.values())
@@ -79,7 +78,7 @@ def test_repairs_are_sorted_and_restarts_help_all_but_one():
     for name, values in found.items():
         kl = scored("markov", name, "plain", "kl")[:, -2:].mean()
         assert values["plain"] == pytest.approx(kl)
-        assert (values["restart"] < 0.1) == (name != "none")
+        assert (values["restart"] < 0.2) == (name != "none")
 
 
 def test_scalings_have_their_rows():

@@ -341,6 +341,43 @@ def test_the_committed_settings_are_those_of_the_runner():
         assert data["encodings"][name]["class"] == choice.build.__name__
 
 
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("zh", "链 {markov}，召回 {recall}，文本 {text}"),
+        ("zh", "{n_layers} 层，$d = {d_model}$，{n_heads} 个头（头宽 {d_head}）"),
+        ("zh", "长度 {train_length}，每批 {batch} 条，AdamW，学习率 {rate}"),
+        ("zh", "长度 {test_length}，链和召回各 {tests} 条，文本 {long} 条"),
+        ("zh", "共 {encodings} 种；RoPE 另加十一种缩放"),
+        ("zh", "在距离 {clip} 处截断"),
+        ("zh", "一共 {symbols} 个符号"),
+        ("en", "chain {markov}, recall {recall}, text {text}"),
+        ("en", "{n_layers} layers, $d = {d_model}$, {n_heads} heads of width {d_head}"),
+        ("en", "length {train_length}, {batch} sequences a batch, AdamW, rate {rate}"),
+        ("en", "length {test_length}, {tests} sequences for chain and recall, {long} for text"),
+        ("en", "{encodings} of them; for RoPE eleven scalings"),
+        ("en", "clip at distance {clip}"),
+        ("en", "{symbols} symbols in all"),
+    ],
+)
+def test_the_page_states_the_settings(language, said):
+    s = runner.SETTINGS
+    numbers = {**asdict(s), **s.steps, "d_head": s.d_head, "long": s.tests["text"]}
+    numbers |= {"tests": s.tests["markov"], "encodings": len(runner.encodings())}
+    numbers |= {"clip": runner.encodings()["shaw"].arguments["max_distance"]}
+    numbers |= {"symbols": len(runner.ALPHABET)}
+    assert s.tests["recall"] == s.tests["markov"]
+    assert len(runner.variants()) == 11
+    page = (runner.ROOT / f"docs/{language}/extrapolation.md").read_text(encoding="utf-8")
+    assert said.format(**numbers) in page
+
+
+def test_a_training_takes_seconds_to_two_minutes():
+    seconds = [run["seconds"] for run in committed()["runs"]]
+    assert 3 < min(seconds) < 10
+    assert 60 < max(seconds) < 150
+
+
 def test_a_committed_row_comes_out_again(tmp_path, capsys):
     """Set POSENC_ROW, as in POSENC_ROW=markov-rope-0, to train a certain row again."""
     data = committed()

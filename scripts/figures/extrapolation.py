@@ -132,9 +132,9 @@ def text(say):
     fig.set_label(
         say(
             "折线图，横轴是位置，纵轴是比位置 32–63 多出的损失。64 以后 RoPE 升得最高，"
-            "然后是训练的表、正弦、T5；ALiBi 和无编码留在零附近。",
+            "然后是正弦和 T5；训练的表色带很宽；ALiBi 和无编码留在零附近。",
             "Lines, loss beyond that at positions 32–63 against position. After 64 RoPE rises the "
-            "most, then learned, sinusoidal and T5; ALiBi and NoPE stay near zero.",
+            "most, then sinusoidal and T5; learned has a wide band; ALiBi and NoPE stay near zero.",
         )
     )
     return fig
