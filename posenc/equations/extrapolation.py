@@ -278,7 +278,7 @@ def counted_entropy(n: int, n_symbols: int) -> float:
     return float(p @ -np.log(np.arange(1, n + 1) / n)) + 0.0
 
 
-def bos_weight(t: np.ndarray, bos: float, other: float) -> np.ndarray | np.float64:
+def bos_weight(t: np.ndarray | float, bos: float, other: float) -> np.ndarray | np.float64:
     r"""Weight that a causal head without positions puts on the first token.
 
     $$\alpha_t = \frac{e^s}{e^s + t\, e^{s'}}$$
@@ -329,9 +329,9 @@ def bos_weight(t: np.ndarray, bos: float, other: float) -> np.ndarray | np.float
     return 1 / (1 + t * np.exp(check_number("other", other) - check_number("bos", bos)))
 
 
-def _invert(law: np.ndarray, u: np.ndarray) -> np.ndarray:
+def _invert(law: np.ndarray, u: np.ndarray | np.float64) -> np.ndarray | np.int64:
     """Symbol whose share of the unit interval holds `u`."""
-    return np.sum(law.cumsum(-1)[..., :-1] <= u[..., None], axis=-1)
+    return np.sum(law.cumsum(-1)[..., :-1] <= np.asarray(u)[..., None], axis=-1)
 
 
 def _check_law(law: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 r"""The small Transformer of the experiment: a decoder that takes any position encoding."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -143,7 +144,7 @@ class Decoder(nn.Module):
             raise ValueError(f"tokens must have shape (batch, n), got {tuple(tokens.shape)}")
         x = self.token(tokens)
         at = torch.arange(x.shape[1], device=x.device) if positions is None else positions
-        states = [self.layers[0].attention.encoding.embed(x, at)]
+        states = [cast(_Layer, self.layers[0]).attention.encoding.embed(x, at)]
         for layer in self.layers:
             states.append(layer(states[-1], positions, mask))
         return torch.stack(states)
