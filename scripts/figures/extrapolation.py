@@ -82,7 +82,7 @@ def markov(say):
     fig, ax = _curves(say, "markov", 3.2, say("散度，nat", "divergence, nats"), yscale="log")
     blind = markov_data()[2]
     ax.axhline(blind, color=MUTED, linewidth=0.9)
-    write(ax, 2.2, blind * 1.3, say("什么都不看", "seeing nothing"), SMALL, MUTED, ha="left")
+    write(ax, 2.2, blind * 1.36, say("什么都不看", "seeing nothing"), SMALL, MUTED, ha="left")
     ax.set(ylim=(0.0012, 3))
     ticks(ax.yaxis, {0.01: "0.01", 0.1: "0.1", 1: "1"})
     fig.set_label(
@@ -106,7 +106,7 @@ def recall_data():
 def recall(say):
     fig, ax = _curves(say, "recall", 2.6, say("答对的比例", "share correct"), ylim=(0, 1.04))
     ax.axhline(1 / 8, color=MUTED, linewidth=0.9)
-    write(ax, 2.2, 0.175, say("乱猜", "guessing"), SMALL, MUTED, ha="left")
+    write(ax, 2.2, 0.185, say("乱猜", "guessing"), SMALL, MUTED, ha="left")
     ticks(ax.yaxis, {0: "0", 0.5: "0.5", 1: "1"})
     fig.set_label(
         say(
