@@ -17,6 +17,7 @@ from scripts.sitegen import (
     formulas,
     notebooks,
     references,
+    results,
     schemes,
     snippets,
     sources,
@@ -202,6 +203,9 @@ class Site:
                 self.root, self.language, self.claims, lambda test: up + self.test_address(test)
             ),
             "references": cited,
+            "results": lambda task, _: results.table(
+                task, self.language, self.root / "docs/extrapolation.json"
+            ),
             "schemes": lambda which, names: schemes.table(self.language, which, names, self.root),
             "terms": lambda _, __: terms.table(self.language, self.root),
             "value": lambda name, spec: claims.value(name, spec, self.claims),

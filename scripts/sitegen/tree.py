@@ -4,6 +4,7 @@ import ast
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("zh", "en")
+RESULTS = re.compile(r'"(docs/\w+\.json)"')  # committed data that a file reads
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # in C, ten times faster
@@ -58,13 +60,14 @@ def fingerprint(root: Path, paths: Iterable[Path], *extra: str) -> str:
 
 
 def closure(root: Path, *paths: Path) -> list[Path]:
-    """Python files, and the files below `root` that they import, directly or not."""
+    """Python files, what they import below `root`, directly or not, and the results they name."""
     found, todo = set(), list(paths)
     while todo:
         if (path := todo.pop()) not in found:
             found.add(path)
-            names = _imports(path.read_text("utf-8"))
-            todo += [file for name in names for file in _modules(root, name)]
+            text = path.read_text("utf-8")
+            todo += [file for name in _imports(text) for file in _modules(root, name)]
+            found.update(file for name in RESULTS.findall(text) if (file := root / name).is_file())
     return sorted(found)
 
 
