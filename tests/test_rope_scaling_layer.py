@@ -340,6 +340,14 @@ def test_latent_attention_turns_columns_of_their_own():
     assert new.d_head == 64
 
 
+def test_two_mscales_make_a_ratio():
+    rope = {"mscale": 1.0, "mscale_all_dim": 0.5, **ORIGINAL}
+    given = config(rope_type="yarn", **rope)
+    _, want = ROPE_INIT_FUNCTIONS["yarn"](given, "cpu")
+    assert from_hf(given).attention_factor == pytest.approx(want, abs=1e-12)
+    assert want > 1.05
+
+
 def test_equal_ends_of_the_ramp_are_a_step():
     """As in Kimi K2, where fast pairs too start at 1 turn."""
     rope = {**ORIGINAL, "factor": 32.0, "beta_fast": 1.0, "beta_slow": 1.0}
