@@ -2,11 +2,22 @@
 
 import copy
 import shutil
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, Phi3Config
+from transformers import (
+    BertConfig,
+    DeepseekV3Config,
+    Gemma3TextConfig,
+    Gemma4TextConfig,
+    GPTJConfig,
+    LlamaConfig,
+    Phi3Config,
+    PhimoeConfig,
+)
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama import modeling_llama as llama
 
 from posenc.equations.rope import rotate_pairs
@@ -94,6 +105,20 @@ def test_queries_and_keys_share_the_larger_length(scaling):
         same(got, want, 1e-6)
     k_at = k_at.expand(1, -1)
     same(layer.rotate(q, k, q_at, k_at)[1], fixed(k), 1e-6)
+
+
+@by_scaling
+def test_grouped_heads_int32_and_a_part_that_turns(scaling):
+    """Fewer heads for the keys, positions by row as int32, 16 of 20 columns turning."""
+    q, k = torch.randn(2, 4, 3, D + 4), torch.randn(2, 2, 70, D + 4)
+    at = torch.stack([torch.arange(70), torch.arange(-60, 10)])
+    layer = ScaledRope(D + 4, scaling, d_rotary=D)
+    got = layer.rotate(q, k, at[:, -3:].int(), at.int())
+    for turned, x, places in zip(got, (q, k), (at[:, -3:], at), strict=True):
+        same(turned[..., D:], x[..., D:])
+        rows = zip(x[..., :D], places.numpy(), (70, 10), strict=True)
+        want = torch.stack([equation(row, p, scaling, n) for row, p, n in rows]).float()
+        same(turned[..., :D], want, 2e-6 * want.abs().max().item())
 
 
 def test_no_scaling_is_rope():
@@ -244,13 +269,15 @@ def test_the_dictionary_in_both_forms_reads_as_the_object_does(kind):
 
 
 def test_a_config_without_parameters_is_plain_rope():
-    layer = from_hf({"head_dim": 8, "rope_scaling": None})
-    assert (layer.scaling, layer.base, layer.layout) == (RopeScaling(), 10_000.0, "halves")
-    assert from_hf({"hidden_size": 64, "num_attention_heads": 4}, layout="interleaved").d_head == D
+    layer = from_hf({"head_dim": 8, "rope_theta": 5e4, "rope_scaling": None})
+    assert (layer.scaling, layer.base, layer.layout) == (RopeScaling(), 5e4, "halves")
+    given = {"hidden_size": 64, "num_attention_heads": 4, "rope_theta": 1e4}
+    layer = from_hf(given, layout="interleaved")
+    assert (layer.d_head, layer.layout) == (D, "interleaved")
 
 
 def test_a_part_of_the_head_may_turn():
-    layer = from_hf({"head_dim": 8, "partial_rotary_factor": 0.5})
+    layer = from_hf({"head_dim": 8, "partial_rotary_factor": 0.5, "rope_theta": 1e4})
     assert (layer.d_head, layer.d_rotary) == (8, 4)
 
 
@@ -267,7 +294,8 @@ def test_phi_keeps_the_original_length_beside_the_parameters():
     )
     want = LongRope((1.0,) * 4, (2.0,) * 4, 128, 8.0)
     assert from_hf(given).scaling == want
-    old = {"head_dim": 8, "max_position_embeddings": 1024, "original_max_position_embeddings": 128}
+    old = {"head_dim": 8, "max_position_embeddings": 1024, "rope_theta": 1e4}
+    old |= {"original_max_position_embeddings": 128}
     old |= {"rope_scaling": {"type": "su", **lists, "original_max_position_embeddings": 5}}
     assert from_hf(old).scaling == want
 
@@ -283,6 +311,62 @@ def test_parameters_by_type_of_layer():
     assert from_hf(given, layer_type="sliding_attention").scaling == RopeScaling()
     with pytest.raises(ValueError, match=r"layer_type must be 'full_attention' or .*None"):
         from_hf(given)
+
+
+def test_the_old_form_of_gemma_3_has_two_kinds_of_layers():
+    rope = {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_theta": 1e6}
+    old = {"head_dim": 256, "rope_local_base_freq": 2e4, **rope}
+    new = Gemma3TextConfig(head_dim=256, rope_local_base_freq=2e4, **copy.deepcopy(rope))
+    for kind, want in {
+        "full_attention": (PositionInterpolation(8.0), 1e6),
+        "sliding_attention": (RopeScaling(), 2e4),
+    }.items():
+        for given in (old, new):
+            layer = from_hf(given, layer_type=kind)
+            assert (layer.scaling, layer.base) == want
+    with pytest.raises(ValueError, match="layer_type must be 'full_attention' or 'sliding_att"):
+        from_hf(old)
+
+
+def test_latent_attention_turns_columns_of_their_own():
+    """A file of DeepSeek has no head_dim, and hidden_size / num_attention_heads is no width."""
+    rope = {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}
+    rope |= {"mscale": 1.0, "mscale_all_dim": 1.0}
+    size = {"hidden_size": 7168, "num_attention_heads": 128, "qk_rope_head_dim": 64}
+    size |= {"max_position_embeddings": 163_840}
+    old = from_hf({**size, "rope_scaling": rope, "rope_theta": 1e4})
+    new = from_hf(DeepseekV3Config(**size, rope_scaling=dict(rope), rope_theta=1e4))
+    assert (old.d_head, old.d_rotary, old.scaling) == (64, 64, new.scaling)
+    assert new.d_head == 64
+
+
+def test_two_mscales_make_a_ratio():
+    rope = {"mscale": 1.0, "mscale_all_dim": 0.5, **ORIGINAL}
+    given = config(rope_type="yarn", **rope)
+    _, want = ROPE_INIT_FUNCTIONS["yarn"](given, "cpu")
+    assert from_hf(given).attention_factor == pytest.approx(want, abs=1e-12)
+    assert want > 1.05
+
+
+def test_equal_ends_of_the_ramp_are_a_step():
+    """As in Kimi K2, where fast pairs too start at 1 turn."""
+    rope = {**ORIGINAL, "factor": 32.0, "beta_fast": 1.0, "beta_slow": 1.0}
+    for truncate in (True, False):
+        given = config(rope_type="yarn", truncate=truncate, **rope)
+        theta, _ = ROPE_INIT_FUNCTIONS["yarn"](given, "cpu")
+        same(from_hf(given).angles(torch.tensor([1]))[0], theta.double(), 1e-7)
+
+
+def test_layers_of_different_widths_are_read_one_by_one():
+    given = Gemma4TextConfig()
+    kinds = given.layer_types
+    layers = [from_hf(given.per_layer_config[i], layer_type=kinds[i]) for i in (0, 5)]
+    assert [(x.d_head, x.scaling) for x in layers] == [
+        (256, RopeScaling()),
+        (512, Proportional(0.25)),
+    ]
+    with pytest.raises(ValueError, match="config must be that of one layer"):
+        from_hf(given.to_dict(), layer_type=kinds[0])
 
 
 YARN = {"rope_type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}
@@ -301,8 +385,8 @@ YARN = {"rope_type": "yarn", "factor": 40, "original_max_position_embeddings": 4
     ],
 )
 def test_the_options_of_yarn(given, scaling):
-    config = {"head_dim": 64, "max_position_embeddings": 16384, "rope_scaling": {**YARN, **given}}
-    assert from_hf(config).scaling == scaling
+    config = {"head_dim": 64, "max_position_embeddings": 16384, "rope_theta": 1e4}
+    assert from_hf(config | {"rope_scaling": {**YARN, **given}}).scaling == scaling
 
 
 # --- errors ------------------------------------------------------------------------------------
@@ -314,7 +398,7 @@ def test_the_options_of_yarn(given, scaling):
         ({"rope_scaling": {"type": "mrope"}}, "rope_type must be 'default' or .*got 'mrope'"),
         (
             {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1]}},
-            "key of type 'default' must be .*got 'mrope_section'",
+            r"rope_parameters of type 'default' must be among .*got \['mrope_section'\]",
         ),
         ({"rope_scaling": {"type": "linear"}}, "type 'linear' must have 'factor', got"),
         (
@@ -326,7 +410,22 @@ def test_the_options_of_yarn(given, scaling):
 )
 def test_what_is_unknown_or_missing_is_named(config, error):
     with pytest.raises(ValueError, match=error):
-        from_hf({"head_dim": 8, **config})
+        from_hf({"head_dim": 8, "rope_theta": 1e4, **config})
+
+
+@pytest.mark.parametrize("config", [{"head_dim": 8}, None, BertConfig(), GPTJConfig()])
+def test_a_base_is_never_guessed(config):
+    with pytest.raises(ValueError, match="type 'default' must have 'rope_theta'"):
+        from_hf(config)
+
+
+def test_two_factors_are_refused_by_both_names():
+    """Phi-3.5-MoE has one for short and one for long texts."""
+    scales = {"short_mscale": 1.2, "long_mscale": 1.3}
+    lists = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64}
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 4096, **lists, **scales}
+    with pytest.raises(ValueError, match=r"got \['long_mscale', 'short_mscale'\]"):
+        from_hf(PhimoeConfig(max_position_embeddings=131_072, rope_parameters=rope))
 
 
 def test_a_width_must_be_known():
@@ -336,7 +435,23 @@ def test_a_width_must_be_known():
 
 def test_a_type_of_layer_that_there_is_not():
     with pytest.raises(ValueError, match="layer_type must be None for these parameters, got 'far'"):
-        from_hf({"head_dim": 8}, layer_type="far")
+        from_hf({"head_dim": 8, "rope_theta": 1e4}, layer_type="far")
+
+
+@dataclass(frozen=True)
+class Own(RopeScaling):
+    """A scaling of one's own that depends on the length."""
+
+    by_length = True
+
+    def _scaled(self, theta, base, length):
+        return theta / length
+
+
+def test_a_scaling_of_ones_own_that_asks_for_the_length_must_be_told():
+    same(ScaledRope(D, Own(), length=4).angles(torch.tensor([4]))[0, 0], torch.tensor(1.0).double())
+    with pytest.raises(TypeError, match="length must be given for Own, got None"):
+        ScaledRope(D, Own())
 
 
 def test_the_scaling_must_be_one():

@@ -214,7 +214,7 @@ def ramp_by_index(
     length
         Length $L$ of training in tokens, above $2 \pi \alpha$: pair 0 makes $\alpha$ turns.
     slow, fast
-        Turns $\alpha$ and $\beta > \alpha$.
+        Turns $\alpha$ and $\beta \ge \alpha$; if they are equal, the ramp is a step.
     truncate
         Whether the ends of the ramp are rounded to whole indices.
 
@@ -228,8 +228,8 @@ def ramp_by_index(
     TypeError
         If `d_rotary` is not an integer, or another number not real.
     ValueError
-        If `d_rotary` is not a positive multiple of 2, `base` not above 1, `fast` not above
-        `slow`, or `length` too short.
+        If `d_rotary` is not a positive multiple of 2, `base` not above 1, `fast` below `slow`,
+        or `length` too short.
 
     Examples
     --------
@@ -262,7 +262,7 @@ def ramp_by_index(
     """
     d, b = check_multiple("d_rotary", d_rotary, 2), check_above("base", base, 1)
     L = check_above("length", length, 2 * math.pi * slow)
-    ends = check_above("fast", fast, slow), slow
+    ends = check_between("fast", fast, slow, math.inf), slow
     low, high = (d * math.log(L / (2 * math.pi * r)) / (2 * math.log(b)) for r in ends)
     low, high = (math.floor(low), math.ceil(high)) if truncate else (low, high)
     low, high = max(low, 0), min(high, d - 1)

@@ -59,7 +59,7 @@ class ScaledRope(Rope):
     ------
     TypeError
         If `scaling` is no `RopeScaling`, if a width or `length` is not an integer, or `base` not
-        a real number.
+        a real number; if `length` is `None` for a scaling of your own that depends on it.
     ValueError
         If the scaling does not fit the width, `length` is less than 1, or as in `Rope`.
 
@@ -103,6 +103,8 @@ class ScaledRope(Rope):
         super().__init__(d_head, base, layout=layout, d_rotary=d_rotary)
         if not isinstance(scaling, RopeScaling):
             raise TypeError(f"scaling must be a RopeScaling, got {scaling!r}")
+        if scaling.by_length and length is None and not isinstance(scaling, DynamicNtk | LongRope):
+            raise TypeError(f"length must be given for {type(scaling).__name__}, got None")
         self.scaling = scaling
         self.length = None if length is None else check_count("length", length)
         self.attention_factor = scaling.attention_factor
@@ -247,10 +249,11 @@ def _lengths(positions: torch.Tensor) -> torch.Tensor:
     return positions.amax(dim=-1, keepdim=True) + 1
 
 
-_ALWAYS = "rope_type type rope_theta partial_rotary_factor"
+_SHARE = "partial_rotary_factor"
+_ALWAYS = f"rope_type type rope_theta {_SHARE}"
 _ORIGINAL = "original_max_position_embeddings"
-_BESIDE = "rope_theta partial_rotary_factor max_position_embeddings head_dim hidden_size"
-_BESIDE += " num_attention_heads"
+_BESIDE = f"rope_theta {_SHARE} max_position_embeddings head_dim qk_rope_head_dim"
+_BESIDE += " hidden_size num_attention_heads"
 _STRETCH = f"{_ORIGINAL} factor"
 _YARN = f"{_STRETCH} attention_factor beta_fast beta_slow mscale mscale_all_dim truncate"
 _KEYS = {
@@ -272,15 +275,18 @@ def from_hf(
 
     $$(b,\; d,\; \text{rope\_type},\; s,\; L,\; \dots) \mapsto (\theta_m', a)$$
 
-    What it does not know it refuses: another number would come out, and no error.
+    What it does not know it refuses: another number would come out, and no error. It guesses no
+    base either, since the models of the library have different ones.
 
     Parameters
     ----------
     config
         A configuration object, or the dictionary of a `config.json`, with `rope_parameters` or,
-        as older ones have it, with `rope_scaling` and `rope_theta`.
+        as older ones have it, with `rope_scaling` and `rope_theta`. Of a model with several
+        parts its `text_config`; if layers differ in width, `per_layer_config[i]` of the object.
     layer_type
-        Whose parameters to take if they are kept by type of layer, such as `"full_attention"`.
+        Whose parameters to take if they are kept by type of layer, such as `"full_attention"`,
+        also where an old form has `rope_local_base_freq`.
     layout
         As in `ScaledRope`. A configuration does not say it; most models of the library turn
         halves.
@@ -288,13 +294,14 @@ def from_hf(
     Returns
     -------
     ScaledRope
-        The layer. Its `scaling` says what was read.
+        The layer. Its `scaling` says what was read. For latent attention, as in DeepSeek's
+        models, its width is that of the columns that turn, `qk_rope_head_dim`.
 
     Raises
     ------
     ValueError
-        If the type, a key or `layer_type` is unknown, if a key is missing, or if a value is not
-        allowed.
+        If the type, a key or `layer_type` is unknown, if a key is missing, if layers differ in
+        width, or if a value is not allowed.
 
     Examples
     --------
@@ -312,27 +319,29 @@ def from_hf(
     >>> from_hf(config | {"rope_parameters": {"rope_type": "linear"}})
     Traceback (most recent call last):
         ...
-    ValueError: rope_parameters of type 'linear' must have 'factor', got ['rope_type']
+    ValueError: a config of type 'linear' must have 'factor', got ['rope_type'] in its parameters
     """
 
     def get(name: str) -> Any:
         return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
 
-    given = _parameters(get("rope_parameters") or get("rope_scaling") or {}, layer_type)
+    found, local = get("rope_parameters") or get("rope_scaling") or {}, get("rope_local_base_freq")
+    if local is not None:
+        found = {"full_attention": found, "sliding_attention": {"rope_theta": local}}
+    given = _parameters(found, layer_type)
     kind = given.get("rope_type", given.get("type", "default"))
-    keys = _ALWAYS.split() + _KEYS[check_choice("rope_type", kind, (*_KEYS,))].split()
-    for key in given:
-        check_choice(f"key of type {kind!r}", key, (*keys,))
+    _check_keys(config, check_choice("rope_type", kind, (*_KEYS,)), given)
     p = {key: get(key) for key in _BESIDE.split() if get(key) is not None} | given
     p |= {_ORIGINAL: get(_ORIGINAL)} if get(_ORIGINAL) else {}  # the library prefers this one
     try:
-        d = p.get("head_dim") or p["hidden_size"] // p["num_attention_heads"]
-        share, scaling = p.get("partial_rotary_factor", 1.0), _scaling(kind, p)
+        base, scaling, share = p["rope_theta"], _scaling(kind, p), p.get(_SHARE, 1.0)
+        d = p.get("head_dim") or p.get("qk_rope_head_dim")
+        d = d or p["hidden_size"] // p["num_attention_heads"]
     except KeyError as key:
-        wanted = f"rope_parameters of type {kind!r} must have {key}"
-        raise ValueError(f"{wanted}, got {sorted(given)}") from None
+        got = f"got {sorted(given)} in its parameters"
+        raise ValueError(f"a config of type {kind!r} must have {key}, {got}") from None
     r = d if kind == "proportional" else int(d * share)
-    return ScaledRope(d, scaling, p.get("rope_theta", 10000.0), layout=layout, d_rotary=r)
+    return ScaledRope(d, scaling, base, layout=layout, d_rotary=r)
 
 
 def _parameters(found: Mapping[str, Any], layer_type: str | None) -> dict[str, Any]:
@@ -345,6 +354,15 @@ def _parameters(found: Mapping[str, Any], layer_type: str | None) -> dict[str, A
     return {key: value for key, value in found.items() if value is not None}
 
 
+def _check_keys(config: object, kind: str, given: dict[str, Any]) -> None:
+    allowed = [*_ALWAYS.split(), *_KEYS[kind].split()]
+    unknown = sorted(given.keys() - allowed)
+    if unknown:
+        raise ValueError(f"rope_parameters of type {kind!r} must be among {allowed}, got {unknown}")
+    if isinstance(config, Mapping) and config.keys() & {"per_layer_config", "global_head_dim"}:
+        raise ValueError("config must be that of one layer, got a dictionary of several widths")
+
+
 def _scaling(kind: str, p: dict[str, Any]) -> RopeScaling:
     """What the library computes for such parameters."""
     if kind == "default":
@@ -354,7 +372,7 @@ def _scaling(kind: str, p: dict[str, Any]) -> RopeScaling:
     if kind == "dynamic":
         return DynamicNtk(p["factor"], p["max_position_embeddings"])
     if kind == "proportional":
-        return Proportional(p.get("partial_rotary_factor", 1.0), p.get("factor", 1.0))
+        return Proportional(p.get(_SHARE, 1.0), p.get("factor", 1.0))
     L = p.get(_ORIGINAL) or p["max_position_embeddings"]
     if kind == "llama3":
         return Llama3(p["factor"], L, p["low_freq_factor"], p["high_freq_factor"])
