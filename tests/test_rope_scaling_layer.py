@@ -338,6 +338,9 @@ def test_latent_attention_turns_columns_of_their_own():
     new = from_hf(DeepseekV3Config(**size, rope_scaling=dict(rope), rope_theta=1e4))
     assert (old.d_head, old.d_rotary, old.scaling) == (64, 64, new.scaling)
     assert new.d_head == 64
+    whole = {"head_dim": 192, "qk_rope_head_dim": 64, "partial_rotary_factor": 1 / 3}
+    layer = from_hf({**whole, "rope_theta": 1e4})  # as Mistral 4 has it
+    assert (layer.d_head, layer.d_rotary) == (192, 64)
 
 
 def test_two_mscales_make_a_ratio():
