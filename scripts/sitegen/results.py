@@ -133,11 +133,11 @@ def values(results: dict, task: str, name: str, way: str, low: int, high: int) -
 
 
 def cell(found: list[float]) -> str:
-    r"""Mean and spread, to as many digits as tell the spread.
+    r"""Mean and spread: the smaller the mean, the more digits.
 
     >>> cell([0.004, 0.005, 0.006]), cell([1.1, 1.2, 1.3])
-    ('0.005 ± 0.001', '1.20 ± 0.10')
+    ('0.0050 ± 0.0010', '1.20 ± 0.10')
     """
     one = summary(found)
-    digits = 3 if abs(one.mean) < 0.1 and one.spread < 0.1 else 2
+    digits = next((d for d, limit in ((4, 0.01), (3, 0.1)) if abs(one.mean) < limit), 2)
     return f"{one.mean:.{digits}f} ± {one.spread:.{digits}f}".replace("-", "\N{MINUS SIGN}")
