@@ -17,7 +17,10 @@ __all__ = [
 def pair_law(law: np.ndarray) -> np.ndarray:
     r"""How often two symbols follow each other, far from the beginning of the chain.
 
-    $$\pi_{bc} = \sum_a \pi_{ab}\, P_{abc}, \qquad \sum_{a,b} \pi_{ab} = 1$$
+    $$\begin{aligned}
+    \pi_{bc} &= \sum_a \pi_{ab}\, P_{abc} \\
+    \sum_{a,b} \pi_{ab} &= 1
+    \end{aligned}$$
 
     $P_{abc}$ is the probability that $c$ follows the pair $a, b$. As all of them are above 0, there
     is one such law, and the chain that starts with it keeps it.

@@ -120,9 +120,10 @@ def table(task: str, language: str, path: Path = FILE) -> str:
 
 def columns(task: str) -> list[tuple[str, int, int]]:
     """How tested, and over which positions: of text first the level that the rest is beyond."""
+    plain, repaired = [("plain", *RANGES[1]), ("plain", *FAR)], ("window", *FAR)
     if task == "text":
-        return [("restart", *FAR), *(("plain", *one) for one in RANGES[1:]), ("window", *FAR)]
-    return [*(("plain", *one) for one in RANGES), ("window", *FAR), ("restart", *FAR)]
+        return [("restart", *FAR), *plain, repaired]
+    return [("plain", *TRAINED), *plain, repaired, ("restart", *FAR)]
 
 
 def values(results: dict, task: str, name: str, way: str, low: int, high: int) -> list[float]:
@@ -133,11 +134,12 @@ def values(results: dict, task: str, name: str, way: str, low: int, high: int) -
 
 
 def cell(found: list[float]) -> str:
-    r"""Mean and spread, to as many digits as tell the spread.
+    r"""Mean and spread: the smaller the mean, the more digits.
 
     >>> cell([0.004, 0.005, 0.006]), cell([1.1, 1.2, 1.3])
-    ('0.005 ± 0.001', '1.20 ± 0.10')
+    ('0.0050\xa0±\xa00.0010', '1.20\xa0±\xa00.10')
     """
     one = summary(found)
-    digits = 3 if abs(one.mean) < 0.1 and one.spread < 0.1 else 2
-    return f"{one.mean:.{digits}f} ± {one.spread:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    digits = next((d for d, limit in ((4, 0.01), (3, 0.1)) if abs(one.mean) < limit), 2)
+    pair = f"{one.mean:.{digits}f}\xa0±\xa0{one.spread:.{digits}f}"  # on one line
+    return pair.replace("-", "\N{MINUS SIGN}")
