@@ -325,6 +325,8 @@ def test_five_relative_encodings_hold_to_sixteen_times_the_length(data):
         t5_window=average(data, "t5", FAR, "window"),
         tupe_inside=average(data, "tupe", INSIDE),
         tupe_far=average(data, "tupe", FAR),
+        shaw_inside=average(data, "shaw", INSIDE),
+        shaw_far=average(data, "shaw", FAR),
         none_inside=average(data, "none", INSIDE),
         none_far=average(data, "none", FAR),
     )
@@ -434,18 +436,43 @@ def test_on_text_alibi_loses_nothing_beyond_the_length_and_the_sinusoid_does(dat
     )
 
 
+def test_on_text_those_that_learnt_positions_break_and_the_others_have_little_to_break(data):
+    """The loss of NoPE tells who has not learnt to use positions."""
+    level = min(seeds(data, "none", FAR, "restart", "text")) - 0.02
+    unlearnt = []
+    for name in (*ABSOLUTE, "multiplicative", "multiplicative_sinusoidal"):
+        loss = seeds(data, name, FAR, "restart", "text")
+        lost = seeds(data, name, FAR, task="text")
+        unlearnt += [name for x in loss if x > level]
+        assert all(y < 0.2 if x > level else y > 0.5 for x, y in zip(loss, lost, strict=True))
+    expected = ["learned"] + 3 * ["multiplicative"] + 3 * ["multiplicative_sinusoidal"]
+    assert unlearnt == expected
+
+
+def test_on_the_chain_all_absolute_encodings_break_with_a_window_or_without(data):
+    worst = max(max(seeds(data, name, INSIDE)) for name in ABSOLUTE)
+    assert worst < 0.05
+    for name in (*ABSOLUTE, "multiplicative", "multiplicative_sinusoidal", "tupe"):
+        for way in ("plain", "window"):
+            far, inside = (seeds(data, name, where, way) for where in (FAR, INSIDE))
+            assert all(x > 0.5 and x > 3 * y for x, y in zip(far, inside, strict=True))
+
+
+def test_nobody_finds_a_key_that_is_out_of_reach(data):
+    """Three in 16, which is luck, is the most."""
+    for name in results.PAGES:
+        assert max(seeds(data, name, FAR, "window", "recall")) <= 3 / 16
+
+
+def probed(data, name, task="markov"):
+    """R² of every seed, layer by layer."""
+    runs = [run for run in data["runs"] if (run["task"], run["encoding"]) == (task, name)]
+    return np.array([run["probe"] for run in runs])
+
+
 @claim("extrapolation.probe")
 def test_without_an_encoding_a_layer_makes_position_readable(data):
-    found = {
-        name: np.array(
-            [
-                run["probe"]
-                for run in data["runs"]
-                if (run["task"], run["encoding"]) == ("markov", name)
-            ]
-        )
-        for name in ("none", "sinusoidal", "rope", "t5")
-    }
+    found = {name: probed(data, name) for name in ("none", "sinusoidal", "rope", "t5")}
     none = found["none"]
     return at_most(
         0.02,
@@ -459,6 +486,8 @@ def test_without_an_encoding_a_layer_makes_position_readable(data):
         sinusoidal_0=found["sinusoidal"][:, 0].mean(),
         sinusoidal_1=found["sinusoidal"][:, 1].mean(),
         sinusoidal_2=found["sinusoidal"][:, 2].mean(),
+        recall_none=probed(data, "none", "recall")[:, 1].mean(),
+        recall_rope=probed(data, "rope", "recall")[:, 1].mean(),
     )
 
 
