@@ -13,12 +13,13 @@ to `docs/extrapolation.json`, which the page and its figures are made from.
 import argparse
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from itertools import pairwise, product
+from itertools import combinations_with_replacement, pairwise, product
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -134,7 +135,7 @@ def scaled_rope(d_head: int, scaling: str, **arguments: Any) -> ScaledRope:
 def variants(s: Settings = SETTINGS) -> dict[str, Choice]:
     """What weights trained with RoPE are also tested with: rotations have no weights of their own.
 
-    LongRoPE is not among them: its divisors come from a search.
+    LongRoPE joins them in `add_tests`: its divisors come from a search, for every model anew.
     """
     length = {"original_length": s.train_length}
     found = {"dynamic_ntk": {"scaling": "DynamicNtk", "factor": 1.0, **length}}
@@ -147,6 +148,15 @@ def variants(s: Settings = SETTINGS) -> dict[str, Choice]:
             f"llama3_{factor:.0f}": {"scaling": "Llama3", "factor": factor, **length},
         }
     return {name: Choice(scaled_rope, {"d_head": s.d_head, **one}) for name, one in found.items()}
+
+
+def long_ropes(s: Settings = SETTINGS) -> dict[tuple[float, ...], Choice]:
+    """LongRoPE with all lists of divisors that do not fall and know but three numbers."""
+    factor, pairs = s.test_length / s.train_length, s.d_head // 2
+    lists = combinations_with_replacement((1.0, math.sqrt(factor), factor), pairs)
+    about = {"short": (1.0,) * pairs, "original_length": s.train_length, "factor": factor}
+    made = {"d_head": s.d_head, "scaling": "LongRope", **about}
+    return {divisors: Choice(scaled_rope, {**made, "long": divisors}) for divisors in lists}
 
 
 def decoder(choice: Choice, n_symbols: int, s: Settings = SETTINGS) -> Decoder:
@@ -326,6 +336,26 @@ def evaluate(model: Decoder, name: str, s: Settings, read: Callable = whole) -> 
     return {score: bucketed(found) for score, found in scores.items()}
 
 
+def searched(weights: dict, name: str, s: Settings) -> tuple[float, ...]:
+    """The divisors of LongRoPE with the least loss on long sequences, not those of the tests."""
+    found = {}
+    inputs, targets = TASKS[name].draw(np.random.default_rng(10**8), 2, s.test_length, False)
+    for divisors, choice in long_ropes(s).items():
+        model = loaded(choice, name, s, weights)
+        with torch.no_grad():
+            logits = model(torch.from_numpy(inputs)).flatten(0, 1)
+        wanted = torch.from_numpy(targets).flatten()
+        found[divisors] = float(nn.functional.cross_entropy(logits, wanted, ignore_index=UNSCORED))
+    return min(found, key=lambda divisors: found[divisors])
+
+
+def loaded(choice: Choice, name: str, s: Settings, weights: dict) -> Decoder:
+    """A model of a task with trained weights."""
+    model = decoder(choice, TASKS[name].n_symbols, s)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
 def grown(model: Decoder, name: str, s: Settings) -> dict:
     """Scores if every range of positions is read at a length of its own, twice that before it."""
     scores: dict[str, list[float]] = {}
@@ -400,13 +430,16 @@ def perform(run: Run, s: Settings = SETTINGS, folder: Path = CACHE, bar=iter) ->
 
 def add_tests(run: Run, s: Settings, result: dict, weights: dict) -> bool:
     """Test in the ways that are missing in the result; say whether there were any."""
-    choice, n_symbols = encodings(s)[run.encoding], TASKS[run.task].n_symbols
-    ways = dict.fromkeys(WAYS, choice) | (variants(s) if run.encoding == "rope" else {})
+    ways = dict.fromkeys(WAYS, encodings(s)[run.encoding])
+    if run.encoding == "rope":
+        ways |= variants(s)
+        if "long_rope" not in result["tests"]:
+            divisors = searched(weights, run.task, s)
+            result["divisors"] = list(divisors)
+            ways["long_rope"] = long_ropes(s)[divisors]
     missing = {way: one for way, one in ways.items() if way not in result["tests"]}
     for way, one in missing.items():
-        model = decoder(one, n_symbols, s)
-        model.load_state_dict(weights)
-        model.eval()
+        model = loaded(one, run.task, s, weights)
         prepare(model, s)
         if way == "dynamic_ntk":
             result["tests"][way] = grown(model, run.task, s)
@@ -444,7 +477,7 @@ def gather(runs: Sequence[Run], s: Settings = SETTINGS, folder: Path = CACHE) ->
     if several := {key: values for key, values in made.items() if len(values) > 1}:
         raise ValueError(f"all runs must have the same versions, got {several}")
     about = ("class", "arguments", "per_layer")
-    measured = ("seconds", "parameters", "probe", "tests")
+    measured = ("seconds", "parameters", "probe", "divisors", "tests")
     return {
         "made_by": "torchrun -m scripts.extrapolation; python -m scripts.extrapolation --gather",
         **{key: values.pop() for key, values in made.items()},
@@ -461,7 +494,7 @@ def gather(runs: Sequence[Run], s: Settings = SETTINGS, folder: Path = CACHE) ->
         "runs": [
             {
                 **run._asdict(),
-                **{key: one[key] for key in measured},
+                **{key: one[key] for key in measured if key in one},
             }
             for run, one in zip(runs, found, strict=True)
         ],

@@ -372,10 +372,21 @@ def test_ntk_keeps_local_order_and_interpolation_loses_it(data):
         ntk=average(data, "rope", INSIDE, "ntk_4"),
         pi=average(data, "rope", INSIDE, "pi_4"),
         yarn=average(data, "rope", INSIDE, "yarn_4"),
+        long_inside=average(data, "rope", INSIDE, "long_rope"),
+        long_far=average(data, "rope", FAR, "long_rope"),
         llama3=average(data, "rope", INSIDE, "llama3_4"),
         ntk_near=average(data, "rope", NEAR, "ntk_4"),
         ntk_four=average(data, "rope", results.RANGES[2], "ntk_4"),
     )
+
+
+def test_the_search_finds_one_list_for_the_chain_and_with_it_the_least_divergence(data):
+    runs = [r for r in data["runs"] if (r["task"], r["encoding"]) == ("markov", "rope")]
+    assert [run["divisors"] for run in runs] == 3 * [[1, 4, 16, 16, 16, 16]]
+    scalings = [*data["scalings"], "long_rope"]
+    assert set(scalings) == set(runs[0]["tests"]) - {"plain", "window", "restart"}
+    far = {way: average(data, "rope", FAR, way) for way in scalings}
+    assert min(far, key=lambda way: far[way]) == "long_rope"
 
 
 def missed(data, name, where, way="plain"):

@@ -83,7 +83,7 @@ def test_repairs_are_sorted_and_restarts_help_all_but_one():
 
 def test_scalings_have_their_rows():
     found = figures.scalings_data()
-    assert set(figures.SCALINGS) == {"plain", *runner.variants()}
+    assert set(figures.SCALINGS) == {"plain", *runner.variants(), "long_rope"}
     rows = list(figures.SCALINGS)
     for task, score in (("markov", "kl"), ("recall", "accuracy")):
         ntk = scored(task, "rope", "ntk_4", score)

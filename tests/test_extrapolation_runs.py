@@ -197,6 +197,24 @@ def test_a_range_is_read_at_its_own_length():
     assert found[2:] == runner.evaluate(fixed, "markov", TINY)["kl"][2:]
 
 
+def test_the_search_takes_the_least_loss(monkeypatch):
+    """A model that turns by other frequencies than RoPE's is best read with those."""
+    torch.manual_seed(0)
+    lists = runner.long_ropes(TINY)
+    assert list(lists) == [(1, 1), (1, 2), (1, 4), (2, 2), (2, 4), (4, 4)]
+    weights = runner.decoder(lists[2.0, 4.0], 9, TINY).state_dict()
+    weights = {name: 8 * values for name, values in weights.items()}
+    wanted = runner.loaded(lists[2.0, 4.0], "recall", TINY, weights)
+    task = runner.TASKS["recall"]
+
+    def draw(*arguments):
+        inputs, _ = task.draw(*arguments)
+        return inputs, wanted(torch.from_numpy(inputs)).argmax(-1).numpy()
+
+    monkeypatch.setitem(runner.TASKS, "recall", task._replace(draw=draw))
+    assert runner.searched(weights, "recall", TINY) == (2, 4)
+
+
 def test_buckets_are_means():
     found = runner.bucketed(np.arange(32.0))
     assert found == [np.arange(a, b).mean() for a, b in pairwise([2, 8, 16, 32])]
@@ -208,7 +226,7 @@ def test_buckets_are_means():
 @pytest.mark.parametrize("name", list(runner.encodings()))
 def test_every_encoding_trains_and_is_tested(name, tmp_path):
     result = runner.perform(Run("markov", name, 0), TINY, tmp_path)
-    ways = {*runner.WAYS, *(runner.variants() if name == "rope" else ())}
+    ways = {*runner.WAYS, *([*runner.variants(), "long_rope"] if name == "rope" else ())}
     assert set(result["tests"]) == ways
     for way in ways:
         assert len(result["tests"][way]["kl"]) == 3
@@ -370,15 +388,17 @@ def test_the_committed_settings_are_those_of_the_runner():
         ("zh", "{n_layers} 层，$d = {d_model}$，{n_heads} 个头（头宽 {d_head}）"),
         ("zh", "长度 {train_length}，每批 {batch} 条，AdamW，学习率 {rate}"),
         ("zh", "长度 {test_length}，链和召回各 {tests} 条，文本 {long} 条"),
-        ("zh", "共 {encodings} 种；RoPE 另加十一种缩放"),
+        ("zh", "共 {encodings} 种；RoPE 另加十二种缩放"),
         ("zh", "在距离 {clip} 处截断"),
+        ("zh", "除数只取 1、4、16，从快到慢不许变小，一共 {lists} 份"),
         ("zh", "一共 {symbols} 个符号"),
         ("en", "chain {markov}, recall {recall}, text {text}"),
         ("en", "{n_layers} layers, $d = {d_model}$, {n_heads} heads of width {d_head}"),
         ("en", "length {train_length}, {batch} sequences a batch, AdamW, rate {rate}"),
         ("en", "length {test_length}, {tests} sequences for chain and recall, {long} for text"),
-        ("en", "{encodings} of them; for RoPE eleven scalings"),
+        ("en", "{encodings} of them; for RoPE twelve scalings"),
         ("en", "clip at distance {clip}"),
+        ("en", "of the {lists} lists of divisors that do not fall and know but 1, 4 and 16"),
         ("en", "{symbols} symbols in all"),
     ],
 )
@@ -389,7 +409,9 @@ def test_the_page_states_the_settings(language, said):
     numbers |= {"clip": runner.encodings()["shaw"].arguments["max_distance"]}
     numbers |= {"symbols": len(runner.ALPHABET)}
     assert s.tests["recall"] == s.tests["markov"]
-    assert len(runner.variants()) == 11
+    assert len([*runner.variants(), "long_rope"]) == 12
+    numbers |= {"lists": len(runner.long_ropes())}
+    assert {d for divisors in runner.long_ropes() for d in divisors} == {1, 4, 16}
     page = (runner.ROOT / f"docs/{language}/extrapolation.md").read_text(encoding="utf-8")
     assert said.format(**numbers) in page
 

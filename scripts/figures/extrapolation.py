@@ -208,6 +208,7 @@ SCALINGS = {
     "yarn_16": "YaRN, 16",
     "llama3_4": "Llama 3, 4",
     "llama3_16": "Llama 3, 16",
+    "long_rope": "LongRoPE, 16",
 }
 SCALINGS_ZH = {
     "dynamic NTK": "动态 NTK",
