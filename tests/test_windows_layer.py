@@ -316,6 +316,15 @@ def test_blocks_equal_the_mask(n, size, after, sinks, one):
     same(got, want, 1e-12)
 
 
+@pytest.mark.parametrize(("n", "size"), [(96, 1), (100, 1), (128, 33), (130, 33)])
+def test_a_text_of_whole_blocks_and_a_window_of_one_are_no_exception(n, size):
+    q, k, v = qkv(n, torch.float64)
+    at = np.arange(n)
+    mask = mask_tensor(sliding_window(at, at, (size - 1, 0)))
+    want = scaled_dot_product_attention(q, k, v, mask, scale=0.7)
+    same(attend_in_window(q, k, v, size, scale=0.7), want, 1e-12)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_blocks_follow_float64(dtype):
     q, k, v = qkv(200, dtype)
