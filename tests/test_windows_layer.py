@@ -32,6 +32,7 @@ from posenc.layers.t5 import T5
 from posenc.layers.urpe import Urpe
 from posenc.layers.windows import Window, attend_in_window, mask_tensor
 from scripts import bench_windows
+from scripts.bench import peak
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 COMPILED = [*(["cpu"] if shutil.which("c++") else []), *DEVICES[1:]]  # needs a compiler
@@ -231,7 +232,22 @@ def test_scale_is_that_of_what_it_wraps_and_changes_with_it():
     assert layer.scale == 1.0
     layer.encoding = Rope(4)
     assert layer.scale is None
+    layer.encoding.scale = 0.25
+    assert layer.scale == 0.25
     assert [name for name, _ in layer.named_children()] == ["encoding"]
+
+
+def test_what_is_wrapped_twice_can_be_replaced():
+    layer, new = Window(3, Window(5, Learned(6, 8))), Learned(6, 8)
+    layer.encoding.encoding = new
+    same(layer.embed(torch.zeros(1, 6, 8), AT)[0], new.weight, 0)
+
+
+def test_a_bias_that_comes_later_is_not_passed_over():
+    layer = Window(3, Rope(4))
+    assert layer.attend(*qkv(6), 0.5, True) is not None
+    layer.encoding = T5(2)
+    assert layer.attend(*qkv(6), 0.5, True) is None
 
 
 def test_one_number_per_token_is_needed_even_around_several_axes():
@@ -332,6 +348,13 @@ def test_blocks_follow_float64(dtype):
     assert got.dtype == dtype
     want = attend_in_window(q.double(), k.double(), v.double(), 30, scale=0.5, sinks=4)
     same(got.double(), want, TOLERANCE[dtype])
+
+
+@torch.no_grad()
+def test_nothing_is_copied_but_the_output():
+    q, k, v = qkv(2000)
+    held = peak(lambda: attend_in_window(q, k, v, 64, scale=0.5))
+    assert held < 2.7 * q.nbytes  # parts and whole, and a number per query and head of four
 
 
 def test_heads_first_needs_no_memory_order():
