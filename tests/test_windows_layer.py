@@ -512,6 +512,12 @@ VALUE_ERRORS = {
     "size must be at least 1, got 0": lambda: Window(0),
     "after must be at least 0, got -1": lambda: Window(3, after=-1),
     "sinks must be at least 0, got -1": lambda: attend_in_window(Q, Q, Q, 3, scale=1.0, sinks=-1),
+    "k must have shape (2, 3, 6, 4), got (2, 3, 7, 4)": lambda: attend_in_window(
+        Q, torch.zeros(2, 3, 7, 4), Q, 3, scale=1.0
+    ),
+    "v must have shape (2, 3, 6, 4), got (2, 1, 6, 4)": lambda: attend_in_window(
+        Q, Q, Q[:, :1], 3, scale=1.0
+    ),
     "q_positions must have shape (6,) or (2, 6), got (5,)": lambda: bias(q_at=AT[1:]),
     "k_positions must have shape (6,) or (2, 6), got (5,)": lambda: bias(k_at=AT[1:]),
     "q_positions must be on device cpu, got meta": lambda: bias(q_at=AT.to("meta")),

@@ -119,7 +119,8 @@ def attend_in_window(
     TypeError
         If `q` is not floating, or a number is not an integer.
     ValueError
-        If `size` is less than 1, or `after` or `sinks` less than 0.
+        If `k` or `v` does not have the shape of `q`, if `size` is less than 1, or if `after` or
+        `sinks` is less than 0.
 
     Examples
     --------
@@ -150,6 +151,9 @@ def attend_in_window(
     posenc.equations.windows.streaming_window : The mask.
     """
     check.floating("q", q)
+    for name, x in (("k", k), ("v", v)):
+        if x.shape != q.shape:
+            raise ValueError(f"{name} must have shape {tuple(q.shape)}, got {tuple(x.shape)}")
     size, after, sinks = width = _width(size, after, sinks)
     n, span = q.shape[2], size - 1
     block = max(BLOCK, -(-(span + after) // 2))
