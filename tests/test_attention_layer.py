@@ -114,6 +114,12 @@ def same(a, b, tolerance=1e-6):
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
+class Around(Distance):
+    """Hands a door to another encoding."""
+
+    embed = property(lambda self: Count().embed)
+
+
 # --- doors -------------------------------------------------------------------------------------
 
 
@@ -128,6 +134,7 @@ def same(a, b, tolerance=1e-6):
         (Fade, ("weights",)),
         (Tell, ("values",)),
         (Everything, ("input", "query/key", "logits", "weights", "values")),
+        (Around, ("logits",)),
     ],
 )
 def test_doors_are_the_overridden_methods(encoding, names):

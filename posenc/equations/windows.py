@@ -2,7 +2,7 @@ r"""Who may look at whom when not everybody looks at everybody: masks, their edg
 
 A mask is True where the query at position $i$ may look at the key at position $j$; its Trues are
 called edges, as in a graph. Offsets are $t = i - j$, query minus key: a key before the query has
-$t > 0$. Masks are made from positions, so that they also fit a cache of keys.
+$t > 0$. All masks but BigBird's are made from positions, so that they also fit a cache of keys.
 """
 
 import numpy as np
@@ -476,7 +476,7 @@ def window_edges(n: int, span: int | tuple[int, int], dilation: int = 1, n_globa
     step, n = check_count("dilation", dilation), check_count("n", n)
     g = _at_most("n_global", n_global, n)
     m = n - g
-    rows = (min(side, max(m - 1, 0) // step) for side in (left, right))
+    rows = (min(side, (m - 1) // step) for side in (left, right))
     return m + sum(k * m - step * k * (k + 1) // 2 for k in rows) + 2 * g * n - g**2
 
 
