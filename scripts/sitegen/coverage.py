@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.sitegen import places, tables
 from scripts.sitegen.pages import read
-from scripts.sitegen.tree import LANGUAGES, ROOT, keys, read_yaml
+from scripts.sitegen.tree import LANGUAGES, ROOT, pages, read_yaml
 
 KINDS = {
     "keys": "audit key",
@@ -77,7 +77,7 @@ def anchors(root: Path = ROOT) -> Anchors:
 
 def problems(root: Path, anchors: Anchors) -> list[str]:
     """Items of sections in the nav that a reader cannot find, in either language."""
-    written = keys(root)
+    written = {page.removesuffix(".md") for page in pages(root)}
     return [
         f"{KINDS[kind]} {key}{why}"
         for kind, items in load(root).items()
