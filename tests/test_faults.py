@@ -29,7 +29,7 @@ def checked_by(*paths: str) -> tuple[str, ...]:
 
 
 READ = checked_by(
-    *("-vv", "docs/en/attention.md", "docs/en/notation.md"),  # all that is found, not the first
+    *("-vvv", "docs/en/attention.md", "docs/en/notation.md"),  # all that is found, not the first
     *("tests/test_parity.py", "tests/test_terms.py"),
 )
 
