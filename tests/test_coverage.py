@@ -1,11 +1,13 @@
 """Every item of the audit has its place in both languages, and a planted gap is named."""
 
+import re
+
 import pytest
 import yaml
 
 from scripts.sitegen import coverage
 from scripts.sitegen.site import Site
-from scripts.sitegen.tree import LANGUAGES, ROOT, keys
+from scripts.sitegen.tree import LANGUAGES, ROOT, pages
 
 NAV = "nav:\n  - index.md\n  - Why:\n      - k.md\n  - Reference:\n      - terms.md\n"
 AUDIT = {
@@ -58,7 +60,7 @@ def test_every_audit_key_of_the_site_is_answered():
 def test_the_audit_has_126_keys_and_the_sections_in_the_nav_are_done():
     entries = coverage.load(ROOT)["keys"].values()
     covered, total = coverage.count(ROOT)
-    written = keys(ROOT)
+    written = {page.removesuffix(".md") for page in pages(ROOT)}
     assert total == len(entries) == 126
     assert covered == sum(entry["section"] in written for entry in entries) > 0
 
@@ -120,9 +122,16 @@ def test_the_table_links_what_is_covered_and_says_what_is_not(tmp_path):
     assert "| `k` | 2 | 2 |" in lines
     assert "| `later` | 0 | 1 |" in lines
     assert "|  | 2 | 3 |" in lines
-    assert "| N1.C2 | wrong | [k#one](k.md#one), [k#e-01](k.md#e-01) |" in lines
+    assert "| N1.C2 | wrong | [K › One](k.md#one)<br>[K › E-01 · wrong](k.md#e-01) |" in lines
     assert "| N1.C3 | lost | not yet written: `later` |" in lines
-    assert "| IMG1 | [k#one](k.md#one) |" in lines
+    assert "| IMG1 | [K › One](k.md#one) |" in lines
+
+
+def test_a_place_bears_its_title_in_each_language_and_never_the_name_of_a_file():
+    zh, en = (coverage.table(language, ROOT) for language in LANGUAGES)
+    assert "[注意力为什么需要位置 › E-01" in zh
+    assert "[Why attention needs positions › Permutation equivariance]" in en
+    assert re.findall(r"\[\w+#[\w.-]+\]", zh + en) == []
 
 
 def test_both_languages_list_the_same():
