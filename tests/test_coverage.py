@@ -65,6 +65,19 @@ def test_the_audit_has_126_keys_and_the_sections_in_the_nav_are_done():
     assert covered == sum(entry["section"] in written for entry in entries) > 0
 
 
+def test_every_item_of_the_audit_has_its_place():
+    """In both languages: what has a place that is no anchor of one of them is a problem."""
+    audit = coverage.load(ROOT)
+    numbers = {"keys": 126, "errata": 39, "figures": 13, "blanks": 7, "questions": 28}
+    assert {kind: len(items) for kind, items in audit.items()} == numbers
+    items = [(name, entry) for kind in audit.values() for name, entry in kind.items()]
+    assert [name for name, entry in items if not entry.get("at")] == []
+    assert coverage.problems(ROOT, coverage.anchors(ROOT)) == []
+    for language in LANGUAGES:
+        later = coverage.WORDS[language]["later"].partition("`")[0]
+        assert later not in coverage.table(language)
+
+
 def test_a_covered_audit_has_no_problem(tmp_path):
     assert problems(tmp_path) == []
 
