@@ -229,6 +229,10 @@ def _windows(x, length, block, kept) -> torch.Tensor:
     return near
 
 
+def _of_encoding(name: str) -> Any:
+    return property(lambda self: getattr(self.encoding, name))
+
+
 class Window(PositionEncoding):
     r"""Logits door: forbid whatever lies outside a window, and leave the rest to an encoding.
 
@@ -302,6 +306,11 @@ class Window(PositionEncoding):
     Beltagy, Peters, Cohan. *Longformer: The Long-Document Transformer*. 2020, arXiv:2004.05150.
     Xiao et al. *Efficient Streaming Language Models with Attention Sinks*. 2023, arXiv:2309.17453.
     """
+
+    # Asked for at every call, so that whatever changes inside holds; no methods, see `_opens`.
+    embed, rotate, reweight, combine, scale = map(
+        _of_encoding, ("embed", "rotate", "reweight", "combine", "scale")
+    )
 
     def __init__(
         self,
@@ -434,12 +443,3 @@ class Window(PositionEncoding):
             return None
         after = 0 if causal else self.after
         return attend_in_window(q, k, v, self.size, scale=scale, after=after, sinks=self.sinks)
-
-
-def _of_encoding(name: str) -> property:
-    return property(lambda self: getattr(self.encoding, name))
-
-
-# Asked for at every call, so that whatever changes inside holds; no methods, see `_opens`.
-for _name in ("embed", "rotate", "reweight", "combine", "scale"):
-    setattr(Window, _name, _of_encoding(_name))
