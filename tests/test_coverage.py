@@ -1,11 +1,13 @@
 """Every item of the audit has its place in both languages, and a planted gap is named."""
 
+import re
+
 import pytest
 import yaml
 
 from scripts.sitegen import coverage
 from scripts.sitegen.site import Site
-from scripts.sitegen.tree import LANGUAGES, ROOT, keys
+from scripts.sitegen.tree import LANGUAGES, ROOT, pages
 
 NAV = "nav:\n  - index.md\n  - Why:\n      - k.md\n  - Reference:\n      - terms.md\n"
 AUDIT = {
@@ -58,9 +60,22 @@ def test_every_audit_key_of_the_site_is_answered():
 def test_the_audit_has_126_keys_and_the_sections_in_the_nav_are_done():
     entries = coverage.load(ROOT)["keys"].values()
     covered, total = coverage.count(ROOT)
-    written = keys(ROOT)
+    written = {page.removesuffix(".md") for page in pages(ROOT)}
     assert total == len(entries) == 126
     assert covered == sum(entry["section"] in written for entry in entries) > 0
+
+
+def test_every_item_of_the_audit_has_its_place():
+    """In both languages: what has a place that is no anchor of one of them is a problem."""
+    audit = coverage.load(ROOT)
+    numbers = {"keys": 126, "errata": 39, "figures": 13, "blanks": 7, "questions": 28}
+    assert {kind: len(items) for kind, items in audit.items()} == numbers
+    items = [(name, entry) for kind in audit.values() for name, entry in kind.items()]
+    assert [name for name, entry in items if not entry.get("at")] == []
+    assert coverage.problems(ROOT, coverage.anchors(ROOT)) == []
+    for language in LANGUAGES:
+        later = coverage.WORDS[language]["later"].partition("`")[0]
+        assert later not in coverage.table(language)
 
 
 def test_a_covered_audit_has_no_problem(tmp_path):
@@ -120,9 +135,16 @@ def test_the_table_links_what_is_covered_and_says_what_is_not(tmp_path):
     assert "| `k` | 2 | 2 |" in lines
     assert "| `later` | 0 | 1 |" in lines
     assert "|  | 2 | 3 |" in lines
-    assert "| N1.C2 | wrong | [k#one](k.md#one), [k#e-01](k.md#e-01) |" in lines
+    assert "| N1.C2 | wrong | [K › One](k.md#one)<br>[K › E-01 · wrong](k.md#e-01) |" in lines
     assert "| N1.C3 | lost | not yet written: `later` |" in lines
-    assert "| IMG1 | [k#one](k.md#one) |" in lines
+    assert "| IMG1 | [K › One](k.md#one) |" in lines
+
+
+def test_a_place_bears_its_title_in_each_language_and_never_the_name_of_a_file():
+    zh, en = (coverage.table(language, ROOT) for language in LANGUAGES)
+    assert "[注意力为什么需要位置 › E-01" in zh
+    assert "[Why attention needs positions › Permutation equivariance]" in en
+    assert re.findall(r"\[\w+#[\w.-]+\]", zh + en) == []
 
 
 def test_both_languages_list_the_same():

@@ -46,7 +46,7 @@ def test_every_floor_has_the_key(key):
     [
         ("posenc/equations", set()),
         ("posenc/layers", set()),
-        ("scripts/figures", {"home"}),
+        ("scripts/figures", {"home", "reading"}),
         ("docs/notebooks", set()),
     ],
 )
@@ -54,26 +54,16 @@ def test_no_floor_has_a_file_without_a_key(folder, beside):
     assert stems(folder) <= {*KEYS, *beside}
 
 
-def pages() -> list[str]:
-    """All pages of the nav, in order."""
-
-    def walk(entry) -> Iterator[str]:
-        for inner in entry.values() if isinstance(entry, dict) else [entry]:
-            yield from [inner] if isinstance(inner, str) else (p for e in inner for p in walk(e))
-
-    return [page for entry in tree.nav() for page in walk(entry)]
-
-
 @pytest.mark.parametrize("language", tree.LANGUAGES)
 def test_the_pages_of_each_language_are_those_of_the_nav(language):
     written = {f"{stem}.md" for stem in stems(f"docs/{language}", "*.md")}
-    assert written == {page for page in pages() if "/" not in page}
+    assert written == {page for page in tree.pages() if "/" not in page}
 
 
 def test_every_key_has_its_api_page_and_every_notebook_its_place():
-    assert {p for p in pages() if p.startswith("api/")} == {f"api/{key}.md" for key in KEYS}
+    assert {p for p in tree.pages() if p.startswith("api/")} == {f"api/{key}.md" for key in KEYS}
     notebooks = {f"notebooks/{name}.md" for name in tree.notebooks()}
-    assert {p for p in pages() if p.startswith("notebooks/")} == notebooks
+    assert {p for p in tree.pages() if p.startswith("notebooks/")} == notebooks
 
 
 def test_every_chapter_has_an_english_name():

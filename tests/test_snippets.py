@@ -1,6 +1,7 @@
 """Code that a page shows runs on its own once it is copied, and is the package's code."""
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -19,15 +20,15 @@ MODULES = sorted(
     if not path.stem.startswith("_")
 )
 
-# Runs in a fresh interpreter. Each copied text gets a namespace of its own; the doctests that the
-# package has for the object then run against the copy. For an equation, posenc and torch cannot be
-# imported at all, and other equations in its examples are copies too. A layer's copy is put into
-# the package in the place of the original.
+# Runs in a fresh interpreter, one for each floor. Each copied text gets a namespace of its own; the
+# doctests that the package has for the object then run against the copy. For an equation, posenc
+# and torch cannot be imported at all, and other equations in its examples are copies too. A layer's
+# copy is put into the package in the place of the original.
 JUDGE = """
 import doctest, importlib, json, symtable, sys
 
-task = json.load(sys.stdin)
-if task["alone"]:
+tasks = json.load(sys.stdin)
+if any(task["alone"] for task in tasks):
     sys.modules["posenc"] = sys.modules["torch"] = None
 
 def copied(name):
@@ -55,14 +56,19 @@ def run(tests, space):
     for test in tests:
         assert test.examples, f"{test.name} has no example"
         test.globs.update(space)
-        runner.run(test)
+        runner.run(test, out=said.append)
 
-runner, parser = doctest.DocTestRunner(verbose=False), doctest.DocTestParser()
-for name, docs in task["docs"].items():
-    tests = [parser.get_doctest(doc, {}, name, name, 0) for doc in docs]
-    (judge_equation if task["alone"] else judge_layer)(name, tests)
-results = runner.summarize(verbose=False)
-print(json.dumps({"failed": results.failed, "attempted": results.attempted}))
+results = {}
+for task in tasks:
+    runner, parser = doctest.DocTestRunner(verbose=False), doctest.DocTestParser()
+    said = []
+    for name, docs in task["docs"].items():
+        tests = [parser.get_doctest(doc, {}, name, name, 0) for doc in docs]
+        (judge_equation if task["alone"] else judge_layer)(name, tests)
+    found = runner.summarize(verbose=False)
+    counts = {"failed": found.failed, "attempted": found.attempted}
+    results[task["module"]] = counts | {"report": "".join(said)}
+print(json.dumps(results))
 """
 
 
@@ -71,28 +77,37 @@ def source(module: str) -> Path:
     return ROOT.joinpath(*module.split(".")).with_suffix(".py")
 
 
-def judged(module: str) -> tuple[dict, str]:
-    """Run the copies of a module's objects against the module's doctests."""
+@functools.cache
+def judged(floor: str) -> dict[str, dict]:
+    """Run the copies of all objects of a floor against the doctests of their modules."""
+    return judge([task(module) for module in MODULES if floor in module])
+
+
+def task(module: str) -> dict:
+    """What the judge needs to know about a module."""
     tree = ast.parse(source(module).read_text(encoding="utf-8"))
     names = snippets.objects(source(module))
-    task = {
+    return {
         "module": module,
         "alone": ".equations." in module,
         "texts": {name: snippets.runnable(f"{module}.{name}") for name in names},
         "docs": {node.name: docs(node) for node in tree.body if getattr(node, "name", "") in names},
         "imports": "\n".join(map(ast.unparse, filter(from_elsewhere, tree.body))),
     }
+
+
+def judge(tasks: list[dict]) -> dict[str, dict]:
+    """What a fresh interpreter finds of each module."""
     run = subprocess.run(
         [sys.executable, "-c", JUDGE],
-        input=json.dumps(task),
+        input=json.dumps(tasks),
         capture_output=True,
         text=True,
         cwd=ROOT,
         env={"PATH": "", "OMP_NUM_THREADS": "1"},
     )
     assert run.returncode == 0, run.stderr
-    *report, summary = run.stdout.splitlines()
-    return json.loads(summary), "\n".join(report)
+    return json.loads(run.stdout.splitlines()[-1])
 
 
 def docs(node: ast.AST) -> list[str]:
@@ -114,15 +129,28 @@ def test_both_floors_are_judged():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_copied_object_passes_the_doctests_of_the_package(module):
-    summary, report = judged(module)
-    assert summary["failed"] == 0, report
-    assert summary["attempted"] >= len(snippets.objects(source(module)))
+    found = judged(".equations." if ".equations." in module else ".layers.")[module]
+    assert found["failed"] == 0, found["report"]
+    assert found["attempted"] >= len(snippets.objects(source(module)))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_copied_text_is_formatted_and_imports_nothing_in_vain(module, tmp_path):
-    for name in snippets.objects(source(module)):
-        (tmp_path / f"{name}.py").write_text(snippets.runnable(f"{module}.{name}"))
+@pytest.mark.parametrize("floor", ["equations", "layers"])
+def test_a_copy_that_computes_something_else_is_found_in_its_module_alone(floor):
+    wrong, right = (task(f"posenc.{floor}.{key}") for key in ("urpe", "relative"))
+    name = max(wrong["texts"], key=lambda name: len(wrong["docs"][name]))
+    text = wrong["texts"][name]
+    wrong["texts"][name] = f"{text}\n\ndef {name}(*args, **more):\n    return None\n"
+    found = judge([wrong, right])
+    assert found[wrong["module"]]["failed"] > 0
+    assert f'File "{name}"' in found[wrong["module"]]["report"]
+    assert found[right["module"]]["failed"] == 0
+
+
+def test_copied_text_is_formatted_and_imports_nothing_in_vain(tmp_path):
+    for module in MODULES:
+        for name in snippets.objects(source(module)):
+            path = tmp_path / f"{module}.{name}.py"
+            path.write_text(snippets.runnable(f"{module}.{name}"))
     for command in (["format", "--check", "--diff"], ["check", "--select=F,I", "--ignore=F401"]):
         ruff(command, tmp_path)
     ruff(["check", "--select=F401"], tmp_path)

@@ -32,6 +32,7 @@ from posenc.layers.t5 import T5
 from posenc.layers.urpe import Urpe
 from posenc.layers.windows import Window, attend_in_window, mask_tensor
 from scripts import bench_windows
+from scripts.bench import peak
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 COMPILED = [*(["cpu"] if shutil.which("c++") else []), *DEVICES[1:]]  # needs a compiler
@@ -231,7 +232,22 @@ def test_scale_is_that_of_what_it_wraps_and_changes_with_it():
     assert layer.scale == 1.0
     layer.encoding = Rope(4)
     assert layer.scale is None
+    layer.encoding.scale = 0.25
+    assert layer.scale == 0.25
     assert [name for name, _ in layer.named_children()] == ["encoding"]
+
+
+def test_what_is_wrapped_twice_can_be_replaced():
+    layer, new = Window(3, Window(5, Learned(6, 8))), Learned(6, 8)
+    layer.encoding.encoding = new
+    same(layer.embed(torch.zeros(1, 6, 8), AT)[0], new.weight, 0)
+
+
+def test_a_bias_that_comes_later_is_not_passed_over():
+    layer = Window(3, Rope(4))
+    assert layer.attend(*qkv(6), 0.5, True) is not None
+    layer.encoding = T5(2)
+    assert layer.attend(*qkv(6), 0.5, True) is None
 
 
 def test_one_number_per_token_is_needed_even_around_several_axes():
@@ -316,6 +332,15 @@ def test_blocks_equal_the_mask(n, size, after, sinks, one):
     same(got, want, 1e-12)
 
 
+@pytest.mark.parametrize(("n", "size"), [(96, 1), (100, 1), (128, 33), (130, 33)])
+def test_a_text_of_whole_blocks_and_a_window_of_one_are_no_exception(n, size):
+    q, k, v = qkv(n, torch.float64)
+    at = np.arange(n)
+    mask = mask_tensor(sliding_window(at, at, (size - 1, 0)))
+    want = scaled_dot_product_attention(q, k, v, mask, scale=0.7)
+    same(attend_in_window(q, k, v, size, scale=0.7), want, 1e-12)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_blocks_follow_float64(dtype):
     q, k, v = qkv(200, dtype)
@@ -323,6 +348,13 @@ def test_blocks_follow_float64(dtype):
     assert got.dtype == dtype
     want = attend_in_window(q.double(), k.double(), v.double(), 30, scale=0.5, sinks=4)
     same(got.double(), want, TOLERANCE[dtype])
+
+
+@torch.no_grad()
+def test_nothing_is_copied_but_the_output():
+    q, k, v = qkv(2000)
+    held = peak(lambda: attend_in_window(q, k, v, 64, scale=0.5))
+    assert held < 2.7 * q.nbytes  # parts and whole, and a number per query and head of four
 
 
 def test_heads_first_needs_no_memory_order():
@@ -480,6 +512,12 @@ VALUE_ERRORS = {
     "size must be at least 1, got 0": lambda: Window(0),
     "after must be at least 0, got -1": lambda: Window(3, after=-1),
     "sinks must be at least 0, got -1": lambda: attend_in_window(Q, Q, Q, 3, scale=1.0, sinks=-1),
+    "k must have shape (2, 3, 6, 4), got (2, 3, 7, 4)": lambda: attend_in_window(
+        Q, torch.zeros(2, 3, 7, 4), Q, 3, scale=1.0
+    ),
+    "v must have shape (2, 3, 6, 4), got (2, 1, 6, 4)": lambda: attend_in_window(
+        Q, Q, Q[:, :1], 3, scale=1.0
+    ),
     "q_positions must have shape (6,) or (2, 6), got (5,)": lambda: bias(q_at=AT[1:]),
     "k_positions must have shape (6,) or (2, 6), got (5,)": lambda: bias(k_at=AT[1:]),
     "q_positions must be on device cpu, got meta": lambda: bias(q_at=AT.to("meta")),

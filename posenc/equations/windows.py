@@ -2,7 +2,7 @@ r"""Who may look at whom when not everybody looks at everybody: masks, their edg
 
 A mask is True where the query at position $i$ may look at the key at position $j$; its Trues are
 called edges, as in a graph. Offsets are $t = i - j$, query minus key: a key before the query has
-$t > 0$. Masks are made from positions, so that they also fit a cache of keys.
+$t > 0$. All masks but BigBird's are made from positions, so that they also fit a cache of keys.
 """
 
 import numpy as np
@@ -300,7 +300,8 @@ def random_links(n_blocks: int, n_links: int, rng: "np.random.Generator") -> np.
     r"""Draw the random blocks of BigBird: a few for every block but the first and the last.
 
     $$\begin{aligned}
-    R_I &\subset \{0, \dots, B - 1\} \setminus N_I, \quad |R_I| = r \\
+    R_I &\subset \{0, \dots, B - 1\} \setminus N_I \\
+    |R_I| &= r \\
     N_I &= \{0, I - 1, I, I + 1, B - 1\}
     \end{aligned}$$
 
@@ -351,9 +352,11 @@ def bigbird(n: int, block: int, links: np.ndarray) -> np.ndarray:
     r"""Join blocks of tokens: neighbours, the first and the last with all, and random ones.
 
     $$\begin{aligned}
-    M_{ij} = \;& \left[|I - J| \le 1\right] \lor \left[J \in R_I\right] \\
+    M_{ij} = \;& \left[|I - J| \le 1\right] \\
+    & \lor \left[J \in R_I\right] \\
     & \lor \left[I \in E\right] \lor \left[J \in E\right] \\
-    I = \;& \lfloor i / b \rfloor, \quad J = \lfloor j / b \rfloor \\
+    I = \;& \lfloor i / b \rfloor \\
+    J = \;& \lfloor j / b \rfloor \\
     E = \;& \{0, n / b - 1\}
     \end{aligned}$$
 
@@ -422,7 +425,8 @@ def window_edges(n: int, span: int | tuple[int, int], dilation: int = 1, n_globa
 
     $$\begin{aligned}
     E(n) &= W(n - g) + 2 g n - g^2 \\
-    W(m) &= m + \sum_{s \in \{l, r\}} \left(k m - \delta\, \frac{k (k + 1)}{2}\right) \\
+    W(m) &= m \\
+    &\quad + \sum_{s \in \{l, r\}} \left(k m - \delta \tfrac{k (k + 1)}{2}\right) \\
     k &= \min\left(s, \left\lfloor \frac{m - 1}{\delta} \right\rfloor\right)
     \end{aligned}$$
 
@@ -476,7 +480,7 @@ def window_edges(n: int, span: int | tuple[int, int], dilation: int = 1, n_globa
     step, n = check_count("dilation", dilation), check_count("n", n)
     g = _at_most("n_global", n_global, n)
     m = n - g
-    rows = (min(side, max(m - 1, 0) // step) for side in (left, right))
+    rows = (min(side, (m - 1) // step) for side in (left, right))
     return m + sum(k * m - step * k * (k + 1) // 2 for k in rows) + 2 * g * n - g**2
 
 
@@ -486,8 +490,9 @@ def chunk_edges(n: int, size: int, overlap: int = 0) -> int:
     $$\begin{aligned}
     E(n) &= w^2 + (C - 2)\, h w \\
     &\quad + \left(n - w - (C - 2) h\right) \\
-    &\qquad \cdot \left(n - (C - 1) h\right), \qquad n > w \\
-    C &= 1 + \left\lceil \frac{n - w}{h} \right\rceil, \quad h = w - o
+    &\qquad \cdot \left(n - (C - 1) h\right) \\
+    C &= 1 + \left\lceil \frac{n - w}{h} \right\rceil \\
+    h &= w - o, \quad n > w
     \end{aligned}$$
 
     The first of $C$ chunks has $w$ queries and $w$ keys, the others $h$ queries; the last has what
@@ -537,7 +542,8 @@ def bigbird_edges(n: int, block: int, n_links: int) -> int:
 
     $$\begin{aligned}
     E(n) &= b^2 \bigl(2 B + 2 (4 + r) \\
-    &\qquad + (B - 4) (5 + r)\bigr), \quad B = n / b
+    &\qquad + (B - 4) (5 + r)\bigr) \\
+    B &= n / b
     \end{aligned}$$
 
     Two blocks look at all $B$; their neighbours at 4 and $r$ random ones, because a global block

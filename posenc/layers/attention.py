@@ -593,9 +593,13 @@ class Attention(nn.Module):
 
 
 def _opens(encoding: type[PositionEncoding] | PositionEncoding, method: str) -> bool:
-    """Tell whether a class opens a door, or an instance, be it through what it wraps."""
+    """Tell whether a class opens a door, or an instance, be it through what it wraps.
+
+    A class that hands the door to what it wraps has a property there, and leaves it to that.
+    """
     own = getattr(encoding, method)
-    return getattr(own, "__func__", own) is not getattr(PositionEncoding, method)
+    own = getattr(own, "__func__", own)
+    return own is not getattr(PositionEncoding, method) and not isinstance(own, property)
 
 
 def _positions(x: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:

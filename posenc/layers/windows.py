@@ -92,8 +92,9 @@ def attend_in_window(
 
     Queries go in blocks of about half a window. The keys that a block can see are a view of `k`,
     one block further for every block, and one mask serves all; so all blocks but those at the ends
-    are one call. Time is $O(n w)$, and memory $O(n d + w^2)$. If the batch is 1 and no gradient is
-    asked for, keys and values are not copied; otherwise they are, about three times.
+    are one call. Time is $O(n w)$, and memory $O(n d + w^2)$. Keys and values are copied
+    about three times if there are sinks, and otherwise at most once, where sequences and heads do
+    not lie one after another; their gradients take three times their room.
 
     Parameters
     ----------
@@ -118,7 +119,8 @@ def attend_in_window(
     TypeError
         If `q` is not floating, or a number is not an integer.
     ValueError
-        If `size` is less than 1, or `after` or `sinks` less than 0.
+        If `k` or `v` does not have the shape of `q`, if `size` is less than 1, or if `after` or
+        `sinks` is less than 0.
 
     Examples
     --------
@@ -149,6 +151,9 @@ def attend_in_window(
     posenc.equations.windows.streaming_window : The mask.
     """
     check.floating("q", q)
+    for name, x in (("k", k), ("v", v)):
+        if x.shape != q.shape:
+            raise ValueError(f"{name} must have shape {tuple(q.shape)}, got {tuple(x.shape)}")
     size, after, sinks = width = _width(size, after, sinks)
     n, span = q.shape[2], size - 1
     block = max(BLOCK, -(-(span + after) // 2))
@@ -200,29 +205,32 @@ def _piece(q, k, v, low, high, width, scale) -> torch.Tensor:
 
 
 def _middle(q, k, v, low, count, block, width, scale) -> torch.Tensor:
-    """Attention of `count` blocks of queries from `low` on, in one call."""
+    """Attention of `count` blocks of queries from `low` on, in one call, with the blocks first."""
     size, after, sinks = width
-    batch, high, length = q.shape[0], low + count * block, size - 1 + block + after
-    queries = q[:, :, low:high].unflatten(2, (count, block)).transpose(1, 2)
+    shape, high, length = q.shape[:2], low + count * block, size - 1 + block + after
+    # Sequences and heads as one axis: only so are the blocks of several sequences a view.
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+    queries = q[:, low:high].unflatten(1, (count, block)).transpose(0, 1)
     keys, values = (
-        _windows(x[:, :, low - size + 1 : high + after], length, block, x[:, None, :, :sinks])
-        for x in (k, v)
+        _windows(x[:, low - size + 1 : high + after], length, block, x[:, :sinks]) for x in (k, v)
     )
     i = torch.arange(size - 1, size - 1 + block, device=q.device)
     near = _sees(i[:, None], torch.arange(length, device=q.device), (size, after, 0))
     mask = nn.functional.pad(near, (sinks, 0), value=True)[None, None]
-    z = nn.functional.scaled_dot_product_attention(
-        queries.flatten(0, 1), keys, values, mask, scale=scale
-    )
-    return z.unflatten(0, (batch, count)).transpose(1, 2).flatten(2, 3)
+    z = nn.functional.scaled_dot_product_attention(queries, keys, values, mask, scale=scale)
+    return z.transpose(0, 1).flatten(1, 2).unflatten(0, shape)
 
 
 def _windows(x, length, block, kept) -> torch.Tensor:
-    """What each block can see, `(batch * blocks, n_heads, sinks + length, width)`."""
-    near = x.unfold(2, length, block).permute(0, 2, 1, 4, 3)
-    if kept.shape[3]:
-        near = torch.cat([kept.expand(-1, near.shape[1], -1, -1, -1), near], dim=3)
-    return near.flatten(0, 1)
+    """What each block can see, `(blocks, batch * n_heads, sinks + length, width)`."""
+    near = x.unfold(1, length, block).permute(1, 0, 3, 2)
+    if kept.shape[1]:
+        near = torch.cat([kept.expand(near.shape[0], -1, -1, -1), near], dim=2)
+    return near
+
+
+def _of_encoding(name: str) -> Any:
+    return property(lambda self: getattr(self.encoding, name))
 
 
 class Window(PositionEncoding):
@@ -299,6 +307,11 @@ class Window(PositionEncoding):
     Xiao et al. *Efficient Streaming Language Models with Attention Sinks*. 2023, arXiv:2309.17453.
     """
 
+    # Asked for at every call, so that whatever changes inside holds; no methods, see `_opens`.
+    embed, rotate, reweight, combine, scale = map(
+        _of_encoding, ("embed", "rotate", "reweight", "combine", "scale")
+    )
+
     def __init__(
         self,
         size: int,
@@ -312,13 +325,8 @@ class Window(PositionEncoding):
         self.size, self.after, self.sinks = _width(size, after, sinks)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "encoding":
-            if not isinstance(value, PositionEncoding):
-                raise TypeError(f"encoding must be a PositionEncoding, got {value!r}")
-            # On the instance, not as methods: `doors` reads the class, which adds but one door.
-            for other in ("embed", "rotate", "reweight", "combine", "scale"):
-                super().__setattr__(other, getattr(value, other))
-            self._plain = not _opens(value, "bias")
+        if name == "encoding" and not isinstance(value, PositionEncoding):
+            raise TypeError(f"encoding must be a PositionEncoding, got {value!r}")
         super().__setattr__(name, value)
 
     def extra_repr(self) -> str:
@@ -431,7 +439,7 @@ class Window(PositionEncoding):
         >>> Window(2, T5(n_heads=1)).attend(q, k, v, 1.0, True) is None
         True
         """
-        if not self._plain or type(self).bias is not Window.bias:
+        if _opens(self.encoding, "bias") or type(self).bias is not Window.bias:
             return None
         after = 0 if causal else self.after
         return attend_in_window(q, k, v, self.size, scale=scale, after=after, sinks=self.sinks)

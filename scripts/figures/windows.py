@@ -113,7 +113,7 @@ def edges_data():
 def edges(say):
     n, kinds = edges_data()
     fig = style.figure(2.7)
-    ax = fig.add_axes((0.14, 0.17, 0.645, 0.76))
+    ax = fig.add_axes((0.155, 0.17, 0.63, 0.76))
     looks = {
         "full": (C1, "-", say("全部", "full")),
         "loglinear": (MUTED, (0, (4, 3)), "n log n"),
@@ -132,7 +132,7 @@ def edges(say):
     ticks(ax.yaxis, {v: str(v) for v in (256, 512, 1024, 2048, 4096)})
     ax.set_xlabel(say("词元数 n", "tokens n"))
     label = say("每个词元的边数", "edges per token")
-    write(ax, -0.165, 0.5, label, rotation=90, transform=ax.transAxes)
+    write(ax, -0.205, 0.5, label, rotation=90, transform=ax.transAxes)
     fig.set_label(
         say(
             "横轴是词元数，从 2⁹ 到 2²⁰；纵轴是每个词元的边数，两轴都取对数。"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.sitegen import places, tables
 from scripts.sitegen.pages import read
-from scripts.sitegen.tree import LANGUAGES, ROOT, keys, read_yaml
+from scripts.sitegen.tree import LANGUAGES, ROOT, pages, read_yaml
 
 KINDS = {
     "keys": "audit key",
@@ -77,7 +77,7 @@ def anchors(root: Path = ROOT) -> Anchors:
 
 def problems(root: Path, anchors: Anchors) -> list[str]:
     """Items of sections in the nav that a reader cannot find, in either language."""
-    written = keys(root)
+    written = {page.removesuffix(".md") for page in pages(root)}
     return [
         f"{KINDS[kind]} {key}{why}"
         for kind, items in load(root).items()
@@ -94,11 +94,11 @@ def count(root: Path = ROOT) -> tuple[int, int]:
 
 def table(language: str, root: Path = ROOT) -> str:
     """Markdown of the coverage page: counts by section, then every item with its place."""
-    audit, words = load(root), WORDS[language]
+    audit, words, named = load(root), WORDS[language], _named(language, root)
     parts = [_counts(audit, words)]
     for kind, items in audit.items():
         title = words["titles"][list(KINDS).index(kind)]
-        parts += [f"## {title} {{#{kind}}}", _list(items, words)]
+        parts += [f"## {title} {{#{kind}}}", _list(items, words, named)]
     return "\n\n".join(parts)
 
 
@@ -157,15 +157,30 @@ def _counts(audit: dict, words: dict) -> str:
     return tables.table(words["head"][:3], [*rows, ("", str(covered.total()), str(totals.total()))])
 
 
-def _list(items: dict[str, dict], words: dict) -> str:
+def _named(language: str, root: Path) -> dict[str, str]:
+    """What a reader sees of each place: the title of its page, then its own."""
+    found = {}
+    for path in sorted((root / "docs" / language).glob("*.md")):
+        of_page = places.titles(path.read_text("utf-8"))
+        page = next(iter(of_page.values()), path.stem)
+        for anchor, title in of_page.items():
+            whole = page if title == page else f"{page} › {title}"
+            found[f"{path.stem}#{anchor}"] = re.sub(r"([|\[\]])", r"\\\1", whole)
+    return found
+
+
+def _list(items: dict[str, dict], words: dict, named: dict[str, str]) -> str:
     if not any("verdict" in entry for entry in items.values()):
         head = words["head"][3], words["head"][5]
-        return tables.table(head, [(key, _where(entry, words)) for key, entry in items.items()])
+        return tables.table(
+            head, [(key, _where(entry, words, named)) for key, entry in items.items()]
+        )
     verdicts = dict(zip(VERDICTS, words["verdicts"], strict=True))
-    rows = [(key, verdicts[e["verdict"]], _where(e, words)) for key, e in items.items()]
+    rows = [(key, verdicts[e["verdict"]], _where(e, words, named)) for key, e in items.items()]
     return tables.table(words["head"][3:], rows)
 
 
-def _where(entry: dict, words: dict) -> str:
-    links = [f"[{p}]({p.replace('#', '.md#', 1)})" for p in entry.get("at") or []]
-    return ", ".join(links) or words["later"].format(entry["section"])
+def _where(entry: dict, words: dict, named: dict[str, str]) -> str:
+    places = entry.get("at") or []
+    links = [f"[{named.get(p, p)}]({p.replace('#', '.md#', 1)})" for p in places]
+    return "<br>".join(links) or words["later"].format(entry["section"])

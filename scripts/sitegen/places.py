@@ -4,6 +4,17 @@ import re
 
 from scripts.sitegen.pages import IDENTIFIER, Item, read
 
+TITLE = re.compile(r"(?m)^#+ +(?P<title>.*?) *\{#(?P<id>[\w.-]+)\} *$")
+BOXED = re.compile(
+    r"(?m)^/{3,} \w+ \| (?P<title>.*)\n(?: {4}.*\n)*? {4}attrs: .*?id: (?P<id>[\w.-]+)"
+)
+
+
+def titles(markdown: str) -> dict[str, str]:
+    """The titles of the headings and boxes of a page, by their ids."""
+    found = (match for pattern in (TITLE, BOXED) for match in pattern.finditer(markdown))
+    return {match["id"]: match["title"] for match in found}
+
 
 def anchors(markdown: str) -> set[str]:
     """Every id that the Markdown of a page gives to something."""

@@ -123,7 +123,7 @@ def columns(task: str) -> list[tuple[str, int, int]]:
     plain, repaired = [("plain", *RANGES[1]), ("plain", *FAR)], ("window", *FAR)
     if task == "text":
         return [("restart", *FAR), *plain, repaired]
-    return [("plain", *TRAINED), *plain, repaired, ("restart", *FAR)]
+    return [("plain", *TRAINED), *plain, repaired]
 
 
 def values(results: dict, task: str, name: str, way: str, low: int, high: int) -> list[float]:

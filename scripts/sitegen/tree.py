@@ -39,6 +39,12 @@ def keys(root: Path = ROOT) -> list[str]:
     return [page.removesuffix(".md") for page in pages if "/" not in page]
 
 
+def pages(root: Path = ROOT) -> list[str]:
+    """Every page of the nav, in order."""
+    groups = [entry.values() if isinstance(entry, dict) else [[entry]] for entry in nav(root)]
+    return [page for group in groups for found in group for page in found]
+
+
 def notebooks(root: Path = ROOT) -> list[str]:
     """The keys that have a notebook."""
     return sorted(path.stem for path in (root / "docs/notebooks").glob("*.py"))
