@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import (
     Browser,
+    BrowserContext,
     ConsoleMessage,
     Page,
     Request,
@@ -35,6 +36,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no other host is reached
 )
 SHIFTS = """
 window.shifts = 0;
@@ -43,16 +45,27 @@ new PerformanceObserver((list) => {
 }).observe({type: "layout-shift", buffered: true});
 """
 THIN = """
+const wide = new Set();
+for (const box of document.querySelectorAll("code, [tabindex]")) {
+  if (box.scrollWidth > box.clientWidth) wide.add(box);
+}
+const styled = new Set(
+  [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules])
+    .flatMap((rule) => rule.cssText.match(/#[\\w-]+/g) ?? []));
 for (const part of document.querySelectorAll(".katex-html")) {
-  if (!part.querySelector("[class*=pe-t]")) part.replaceChildren();
+  if (!part.querySelector("[class*=pe-t]")) part.remove();
 }
 for (const math of document.querySelectorAll("math")) math.replaceChildren(math.textContent);
+const way = (element) => element ? `${way(element.parentElement)}>${element.className}` : "";
+const tokens = new Set();
 for (const code of document.querySelectorAll(".highlight code")) {
-  const seen = new Set();
+  const at = way(code);
   for (const span of code.querySelectorAll("span")) {
-    if (!span.className || seen.has(span.className)) span.replaceWith(...span.childNodes);
-    seen.add(span.className);
+    const kind = at + span.className;
+    if (!span.className || tokens.has(kind)) span.replaceWith(...span.childNodes);
+    tokens.add(kind);
   }
+  code.normalize();
 }
 for (const figure of document.querySelectorAll(".pe-figure svg")) {
   const seen = new Set();
@@ -63,7 +76,25 @@ for (const figure of document.querySelectorAll(".pe-figure svg")) {
   }
 }
 for (const rest of document.querySelectorAll("wbr, .pe-figure use")) rest.remove();
-"""  # axe has no rule for the inside of formulas and figures; one word of each colour is enough
+const VALUES = /^(class|style|role|aria-.*|tabindex|hidden|type|lang|for|open|scope)$/;
+const thin = (element) => {
+  const known = new Set();
+  const parts = [...element.childNodes].map((node) => {
+    if (node.nodeType !== 1) return node.nodeType === 3 && node.data.trim() ? "words" : "";
+    const kind = thin(node);
+    const needed = "input, label, style";
+    if (known.has(kind) && !node.matches(needed) && !node.querySelector(needed)) node.remove();
+    known.add(kind);
+    return kind;
+  });
+  const marks = [...element.attributes].map(({name, value}) =>
+    VALUES.test(name) || styled.has(`#${value}`) ? `${name}=${value}` : name + (value ? "" : "=0"));
+  const own = `${element.localName}${wide.has(element) ? " wide" : ""}`;
+  return `<${own} ${marks.sort().join(" ")}>${parts.join("")}</>`;
+};
+thin(document.body);
+"""  # axe has no rule for the inside of formulas and figures; one word of each colour is enough,
+# and one of several children that differ in nothing but words, names and addresses
 FIRST = """
 const known = new WeakMap(), seen = new Map();
 for (const element of document.querySelectorAll("*")) {
@@ -98,6 +129,12 @@ const rules = "transition: none !important; animation: none !important";
 still.replaceSync(`*, ::before, ::after { ${rules} }`);
 document.adoptedStyleSheets = [still];
 """  # not a style element: the policy forbids those
+SWAP = 'document.querySelector("label[for^=__palette]:not([hidden])").click()'
+UNREACHABLE = """
+[...document.querySelectorAll(".md-typeset__scrollwrap, pe-math.display")]
+  .filter((box) => box.scrollWidth > box.clientWidth && box.tabIndex < 0)
+  .map((box) => box.outerHTML.slice(0, 160))
+"""
 PLAIN = ("em", "strong")  # test_browser_pages.py: they have the colours of the text around them
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source"}
 missing: set[str] = set()
@@ -144,6 +181,11 @@ def served(site: Path) -> Iterator[str]:
             inside = path.removeprefix(prefix) if path.startswith(prefix) else "outside"
             return super().translate_path(f"/{inside}")
 
+        def end_headers(self) -> None:
+            if self.path.endswith(".woff2"):  # a font that is late moves the text: on each visit
+                self.send_header("Cache-Control", "no-store")
+            super().end_headers()
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Say nothing."""
 
@@ -180,17 +222,14 @@ class Watched:
         self.page.goto(self.base + path)
         return self.page
 
-    def _route(self, route: Route) -> None:
-        request = route.request
+    def _plant(self, route: Route) -> None:
+        answer = route.fetch()
+        body = answer.text().replace("</article>", f"{self.planted}</article>", 1)
+        route.fulfill(response=answer, body=body)
+
+    def _asked(self, request: Request) -> None:
         if not request.url.startswith(self.base):
             self.foreign.append(request.url)
-            route.abort()
-        elif self.planted and request.is_navigation_request():
-            answer = route.fetch()
-            body = answer.text().replace("</article>", f"{self.planted}</article>", 1)
-            route.fulfill(response=answer, body=body)
-        else:
-            route.continue_()
 
     def _lost(self, request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":  # the reader went on to another page
@@ -206,7 +245,9 @@ class Watched:
 
     def _watch(self) -> None:
         page = self.page
-        page.route("**/*", self._route)
+        if self.planted:
+            page.route(re.compile(r"/([?#].*)?$"), self._plant)
+        page.on("request", self._asked)
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("requestfailed", self._lost)
@@ -216,17 +257,29 @@ class Watched:
 @contextmanager
 def watched(browser: Browser, base: str, width: int = 1280, planted: str = "", **options):
     """A fresh reader at a screen of the given width; `planted` goes into every page."""
+    with screen(browser, width, **options) as context:
+        yield reads(context, base, planted)
+
+
+@contextmanager
+def screen(browser: Browser, width: int = 1280, **options) -> Iterator[BrowserContext]:
+    """A window of the given width, for one reader or several, one after the other."""
     height = 812 if width < 600 else 900
     context = browser.new_context(
         viewport={"width": width, "height": height}, reduced_motion="reduce", **options
     )
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(120_000)  # of a busy machine
     try:
-        watch = Watched(context.new_page(), base, planted)
-        watch._watch()
-        yield watch
+        yield context
     finally:
         context.close()
+
+
+def reads(context: BrowserContext, base: str, planted: str = "") -> Watched:
+    """A reader who opens a tab of the window."""
+    watch = Watched(context.new_page(), base, planted)
+    watch._watch()
+    return watch
 
 
 @dataclass
@@ -240,9 +293,11 @@ class Visit:
     violations: list[str] = field(default_factory=list)
     shift: float = 0.0
     schemes: list[tuple[int, str]] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
+    whole: bool = True  # held to all rules of axe, not to those of colours alone
 
 
-WIDTHS = {1280: (1280, 768), 320: (320, 375)}  # where a page is loaded, what else it must fit
+WIDTHS = {1280: (1280, 768), 320: (320,)}  # where a page is loaded, what else it must fit
 OTHER = {1280: 320, 320: 1280}
 Eyes = dict[int, Watched]
 
@@ -251,7 +306,7 @@ Eyes = dict[int, Watched]
 def eyes(browser: Browser, base: str, planted: str = "", **options) -> Iterator[Eyes]:
     """A reader at a desk and one with a phone, who go from page to page.
 
-    Requests that are watched are never answered from the browser's cache: each visit is a first.
+    Their browser keeps what pages share, but for the fonts: text is set anew on each visit.
     """
     with ExitStack() as stack:
         found = {
@@ -263,12 +318,14 @@ def eyes(browser: Browser, base: str, planted: str = "", **options) -> Iterator[
         yield found
 
 
-def visit(eyes: Eyes, path: str, width: int = 0) -> Visit:
+def visit(eyes: Eyes, path: str, width: int = 0, rules: list[str] | None = None) -> Visit:
     """Read a page on a desk and on a phone, each in light and dark.
 
-    If a width is given, load it there alone, in light, then look at the other width in dark.
+    If a width is given, load it there alone, in light, look at the other width, then return to the
+    first in dark. What does not hang on colours is looked for once: both schemes have it. With
+    `rules` it is not looked for at all, but for these.
     """
-    seen = Visit()
+    seen = Visit(whole=rules is None)
     for start in (width,) if width else WIDTHS:
         watch = eyes[start]
         watch.said, watch.failed, watch.foreign = seen.said, seen.failed, seen.foreign
@@ -277,35 +334,41 @@ def visit(eyes: Eyes, path: str, width: int = 0) -> Visit:
         page.emulate_media(color_scheme="light" if width or start > 600 else "dark")
         watch.open(path)
         seen.shift = max(seen.shift, page.evaluate("window.shifts"))
+        seen.unreachable += page.evaluate(UNREACHABLE)
         every = (*WIDTHS[start], *(WIDTHS[OTHER[start]] if width else ()))
         seen.too_wide += [w for w in every if wider_than(page, w)]
-        for script in (STILL, THIN, AXE.read_text("utf-8"), FIRST):
-            page.evaluate(script)
-        look(page, seen, start)
-        swap(page)
-        look(page, seen, OTHER[start] if width else start, None if width else COLOURS)
+        page.evaluate(STILL + THIN + AXE.read_text("utf-8") + FIRST)
+        look(page, seen, OTHER[start] if width else start, rules)
+        page.evaluate(SWAP)
+        look(page, seen, start, COLOURS)
     return seen
 
 
 def look(page: Page, seen: Visit, width: int, rules: list[str] | None = None) -> None:
     """Hold the page as it is to the rules of axe, or to some of them."""
     page.set_viewport_size({"width": width, "height": 900})
-    seen.schemes.append((width, scheme(page)))
-    seen.violations += violations(page, f"{scheme(page)}, {width} px", rules)
+    shown = scheme(page)
+    seen.schemes.append((width, shown))
+    seen.violations += violations(page, f"{shown}, {width} px", rules)
 
 
 def visit_all(eyes: Eyes, site: Path, found: list[str]) -> dict[str, Visit]:
     """Visit pages in both languages; what looks alike in both shares the four states.
 
     Colours belong to tags, classes and styles. Where both languages hold the same of them, each in
-    the same ancestors, one language is loaded on a desk in light and then seen on a phone in dark,
-    the other is loaded on a phone in light and then seen on a desk in dark; every other page is
-    read in all four states. All rules but those of colours find the same in both schemes, so that
-    either language is held to them at both widths.
+    the same ancestors, one language is seen on a phone in light and then on a desk in dark, the
+    other on a desk in light and then on a phone in dark, and one of them, in turn, is held to the
+    rules that are not of colours; every other page is read in all four states, and held to all.
     """
     alike = {path for path in found if looks(site, path) == looks(site, twin(path))}
-    widths = {path: 320 if path.startswith("en/") else 1280 for path in alike}
-    return {path: visit(eyes, path, widths.get(path, 0)) for path in found}
+    turns = {path: turn % 2 for turn, path in enumerate(sorted({min(p, twin(p)) for p in alike}))}
+    visits = {}
+    for path in found:
+        english = path.startswith("en/")
+        width = (320 if english else 1280) if path in alike else 0
+        whole = path not in alike or turns[min(path, twin(path))] == english
+        visits[path] = visit(eyes, path, width, None if whole else COLOURS)
+    return visits
 
 
 def twin(path: str) -> str:
@@ -358,9 +421,9 @@ class _Looks(HTMLParser):
             self.found.add(data)
 
 
-def shift(browser: Browser, base: str, path: str, width: int, planted: str = "") -> float:
+def shift(browser: Browser, base: str, path: str, width: int) -> float:
     """How far the layout of a page moves while it loads, and in the half second after."""
-    with watched(browser, base, width, planted, bypass_csp=bool(planted)) as watch:
+    with watched(browser, base, width) as watch:
         watch.page.add_init_script(SHIFTS)
         watch.open(path).wait_for_timeout(500)
         return watch.page.evaluate("window.shifts")

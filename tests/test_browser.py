@@ -3,21 +3,30 @@
 import re
 
 import pytest
-from browser import ROOT, scheme, swap, watched
+from browser import ROOT, reads, scheme, screen, swap, watched
 
 from scripts.sitegen import snippets
 
 PAGES = ["attention/", "en/attention/"]
 
 
+@pytest.fixture(scope="module")
+def desk(browser):
+    """A window for one reader after the other."""
+    with screen(browser, permissions=["clipboard-read", "clipboard-write"]) as window:
+        yield window
+
+
 @pytest.fixture
-def reader(browser, base):
-    """A fresh reader at a desk, who saw no error at the end."""
-    with watched(browser, base, permissions=["clipboard-read", "clipboard-write"]) as watch:
-        yield watch
-        assert watch.said == []
-        assert watch.failed == []
-        assert watch.foreign == []
+def reader(desk, base):
+    """A fresh reader at a desk, who saw no error at the end, and forgets all."""
+    watch = reads(desk, base)
+    yield watch
+    watch.page.evaluate("localStorage.clear()")
+    watch.page.close()
+    assert watch.said == []
+    assert watch.failed == []
+    assert watch.foreign == []
 
 
 @pytest.fixture
@@ -287,6 +296,10 @@ def test_the_chosen_colours_stay(reader):
     assert swap(page) == "dark"
     reader.open("en/terms/")
     assert scheme(page) == "dark"
+
+
+def test_the_next_reader_knows_of_no_choice(reader):
+    assert scheme(reader.open("attention/")) == "light"
 
 
 def test_the_system_chooses_first(browser, base):
