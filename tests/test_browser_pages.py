@@ -104,6 +104,10 @@ def test_every_page_is_seen_in_all_states_by_itself_or_with_its_twin(visits, bui
         widths, schemes = zip(*visits[path].schemes, strict=True)
         assert {*widths} == {1280, 320}
         assert {*schemes} == {"light", "dark"}
+        assert visits[path].whole != visits[twin(path)].whole
+    assert all(visits[path].whole for path in alone)
+    languages = {path.startswith("en/") for path, seen in visits.items() if seen.whole}
+    assert languages == {True, False}
     assert len(alone) < len(visits) / 4
 
 
