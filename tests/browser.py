@@ -294,10 +294,7 @@ class Visit:
     shift: float = 0.0
     schemes: list[tuple[int, str]] = field(default_factory=list)
     unreachable: list[str] = field(default_factory=list)
-<<<<<<< HEAD
-=======
     whole: bool = True  # held to all rules of axe, not to those of colours alone
->>>>>>> closing
 
 
 WIDTHS = {1280: (1280, 768), 320: (320,)}  # where a page is loaded, what else it must fit
@@ -325,12 +322,8 @@ def visit(eyes: Eyes, path: str, width: int = 0, rules: list[str] | None = None)
     """Read a page on a desk and on a phone, each in light and dark.
 
     If a width is given, load it there alone, in light, look at the other width, then return to the
-<<<<<<< HEAD
-    first in dark. What does not hang on colours is looked for once: both schemes have it.
-=======
     first in dark. What does not hang on colours is looked for once: both schemes have it. With
     `rules` it is not looked for at all, but for these.
->>>>>>> closing
     """
     seen = Visit(whole=rules is None)
     for start in (width,) if width else WIDTHS:
@@ -345,11 +338,7 @@ def visit(eyes: Eyes, path: str, width: int = 0, rules: list[str] | None = None)
         every = (*WIDTHS[start], *(WIDTHS[OTHER[start]] if width else ()))
         seen.too_wide += [w for w in every if wider_than(page, w)]
         page.evaluate(STILL + THIN + AXE.read_text("utf-8") + FIRST)
-<<<<<<< HEAD
-        look(page, seen, OTHER[start] if width else start)
-=======
         look(page, seen, OTHER[start] if width else start, rules)
->>>>>>> closing
         page.evaluate(SWAP)
         look(page, seen, start, COLOURS)
     return seen
@@ -368,14 +357,8 @@ def visit_all(eyes: Eyes, site: Path, found: list[str]) -> dict[str, Visit]:
 
     Colours belong to tags, classes and styles. Where both languages hold the same of them, each in
     the same ancestors, one language is seen on a phone in light and then on a desk in dark, the
-<<<<<<< HEAD
-    other on a desk in light and then on a phone in dark; every other page is read in all four
-    states. Rules that are not of colours find the same in both schemes; each language is held to
-    them at one width, the pages that look unlike at both.
-=======
     other on a desk in light and then on a phone in dark, and one of them, in turn, is held to the
     rules that are not of colours; every other page is read in all four states, and held to all.
->>>>>>> closing
     """
     alike = {path for path in found if looks(site, path) == looks(site, twin(path))}
     turns = {path: turn % 2 for turn, path in enumerate(sorted({min(p, twin(p)) for p in alike}))}
