@@ -10,16 +10,8 @@ from typing import Any
 import torch
 
 from posenc._checks import check_choice, check_count
-from posenc.equations.rope_scaling import (
-    DynamicNtk,
-    Llama3,
-    LongRope,
-    PositionInterpolation,
-    Proportional,
-    RopeScaling,
-    Yarn,
-    yarn_factor,
-)
+from posenc.equations import rope_scaling as kinds
+from posenc.equations.rope_scaling import DynamicNtk, LongRope, RopeScaling
 from posenc.layers import _checks as check
 from posenc.layers.rope import Rope, apply_rotary
 
@@ -65,7 +57,7 @@ class ScaledRope(Rope):
 
     Examples
     --------
-    >>> from posenc.equations.rope_scaling import NtkAware
+    >>> from posenc.equations.rope_scaling import NtkAware, Yarn
     >>> layer = ScaledRope(4, NtkAware(4), base=16)
     >>> layer.angles(torch.tensor([0, 1, 2]))
     tensor([[0.0000, 0.0000],
@@ -135,6 +127,7 @@ class ScaledRope(Rope):
 
         Examples
         --------
+        >>> from posenc.equations.rope_scaling import PositionInterpolation
         >>> layer = ScaledRope(4, PositionInterpolation(2), base=16)
         >>> layer.angles(torch.tensor([0, 2]))
         tensor([[0.0000, 0.0000],
@@ -187,6 +180,7 @@ class ScaledRope(Rope):
 
         Examples
         --------
+        >>> from posenc.equations.rope_scaling import Yarn
         >>> cos, sin = ScaledRope(2, Yarn(1, 64, attention=1.5)).tables(torch.tensor([0]))
         >>> cos
         tensor([[[1.5000]]])
@@ -197,11 +191,7 @@ class ScaledRope(Rope):
         return (angles.cos() * a).to(dtype), (angles.sin() * a).to(dtype)
 
     def rotate(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        q_positions: torch.Tensor,
-        k_positions: torch.Tensor,
+        self, q: torch.Tensor, k: torch.Tensor, q_positions: torch.Tensor, k_positions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         r"""Turn queries and keys, after their projection, by their positions.
 
@@ -368,18 +358,18 @@ def _scaling(kind: str, p: dict[str, Any]) -> RopeScaling:
     if kind == "default":
         return RopeScaling()
     if kind == "linear":
-        return PositionInterpolation(p["factor"])
+        return kinds.PositionInterpolation(p["factor"])
     if kind == "dynamic":
         return DynamicNtk(p["factor"], p["max_position_embeddings"])
     if kind == "proportional":
-        return Proportional(p.get(_SHARE, 1.0), p.get("factor", 1.0))
+        return kinds.Proportional(p.get(_SHARE, 1.0), p.get("factor", 1.0))
     L = p.get(_ORIGINAL) or p["max_position_embeddings"]
     if kind == "llama3":
-        return Llama3(p["factor"], L, p["low_freq_factor"], p["high_freq_factor"])
+        return kinds.Llama3(p["factor"], L, p["low_freq_factor"], p["high_freq_factor"])
     s, a = p.get("factor") or p["max_position_embeddings"] / L, p.get("attention_factor")
     if kind != "yarn":
         return LongRope(tuple(p["short_factor"]), tuple(p["long_factor"]), L, s, a)
     if a is None and p.get("mscale") and p.get("mscale_all_dim"):
-        a = yarn_factor(s, p["mscale"]) / yarn_factor(s, p["mscale_all_dim"])
+        a = kinds.yarn_factor(s, p["mscale"]) / kinds.yarn_factor(s, p["mscale_all_dim"])
     ramp = "truncated" if p.get("truncate", True) else "index"
-    return Yarn(s, L, p.get("beta_slow") or 1, p.get("beta_fast") or 32, ramp, a)
+    return kinds.Yarn(s, L, p.get("beta_slow") or 1, p.get("beta_fast") or 32, ramp, a)
