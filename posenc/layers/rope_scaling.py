@@ -103,9 +103,8 @@ class ScaledRope(Rope):
         self._by_length = scaling.by_length and length is None
         # Python numbers: no cast rounds them, no checkpoint lacks them.
         lengths = (self.length, getattr(scaling, "original_length", 0) + 1)
-        self._short, self._long = (
-            tuple(scaling.frequencies(self.d_rotary, self.base, n).tolist()) for n in lengths
-        )
+        theta = [scaling.frequencies(self.d_rotary, self.base, n).tolist() for n in lengths]
+        self._short, self._long = map(tuple, theta)
 
     def angles(self, positions: torch.Tensor, length: torch.Tensor | None = None) -> torch.Tensor:
         r"""Angle by which every pair turns at every position.
@@ -245,12 +244,11 @@ _ORIGINAL = "original_max_position_embeddings"
 _BESIDE = f"rope_theta {_SHARE} max_position_embeddings head_dim qk_rope_head_dim"
 _BESIDE += " hidden_size num_attention_heads"
 _STRETCH = f"{_ORIGINAL} factor"
-_YARN = f"{_STRETCH} attention_factor beta_fast beta_slow mscale mscale_all_dim truncate"
 _KEYS = {
     "default": "",
     "linear": "factor",
     "dynamic": "factor",
-    "yarn": _YARN,
+    "yarn": f"{_STRETCH} attention_factor beta_fast beta_slow mscale mscale_all_dim truncate",
     "longrope": f"{_STRETCH} attention_factor short_factor long_factor",
     "su": f"{_STRETCH} attention_factor short_factor long_factor",  # its first name
     "llama3": f"{_STRETCH} low_freq_factor high_freq_factor",
@@ -346,8 +344,7 @@ def _parameters(found: Mapping[str, Any], layer_type: str | None) -> dict[str, A
 
 def _check_keys(config: object, kind: str, given: dict[str, Any]) -> None:
     allowed = [*_ALWAYS.split(), *_KEYS[kind].split()]
-    unknown = sorted(given.keys() - allowed)
-    if unknown:
+    if unknown := sorted(given.keys() - allowed):
         raise ValueError(f"rope_parameters of type {kind!r} must be among {allowed}, got {unknown}")
     if isinstance(config, Mapping) and config.keys() & {"per_layer_config", "global_head_dim"}:
         raise ValueError("config must be that of one layer, got a dictionary of several widths")
