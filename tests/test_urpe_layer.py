@@ -206,6 +206,14 @@ def test_what_it_wraps_may_be_replaced():
     assert [name for name, _ in layer.named_children()] == ["encoding"]
 
 
+def test_what_changes_inside_is_followed():
+    layer = Urpe(Urpe(Everything(), 2, 9), 2, 9)
+    layer.encoding.encoding = inside = Rope(4)
+    assert layer.scale is None
+    inside.scale = 0.25
+    assert layer.scale == 0.25
+
+
 def test_one_number_per_token_is_needed_even_around_several_axes():
     layer, x = Attention(8, 2, Urpe(RopeAxes(4, [1, 1], ladder="own"), 2, 9)), torch.randn(1, 5, 8)
     assert layer(x).shape == (1, 5, 8)

@@ -15,7 +15,29 @@ from posenc.layers.attention import PositionEncoding
 __all__ = ["Urpe"]
 
 
-class Urpe(PositionEncoding):
+def _of_encoding(name: str) -> Any:
+    return property(lambda self: getattr(self.encoding, name))
+
+
+class _Around(PositionEncoding):
+    """An encoding around another, which keeps all doors but those that a derived class opens."""
+
+    # Asked for at every call, so that whatever changes inside holds; no methods, see `_opens`.
+    embed, rotate, bias, reweight, combine, scale = map(
+        _of_encoding, ("embed", "rotate", "bias", "reweight", "combine", "scale")
+    )
+
+    def __init__(self, encoding: PositionEncoding | None) -> None:
+        super().__init__()
+        self.encoding = PositionEncoding() if encoding is None else encoding
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "encoding" and not isinstance(value, PositionEncoding):
+            raise TypeError(f"encoding must be a PositionEncoding, got {value!r}")
+        super().__setattr__(name, value)
+
+
+class Urpe(_Around):
     r"""Weights door: multiply every weight by a trained factor of its head and its offset.
 
     $$\alpha_{ij}' = \alpha_{ij}\; g_h\bigl(\max(-K, \min(K, i - j))\bigr)$$
@@ -100,22 +122,12 @@ class Urpe(PositionEncoding):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.encoding = PositionEncoding() if encoding is None else encoding
+        super().__init__(encoding)
         self.n_heads = check_count("n_heads", n_heads)
         self.max_distance = check_count("max_distance", max_distance, at_least=0)
         size = self.n_heads, 2 * self.max_distance + 1
         self.weight = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
         self.reset_parameters()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "encoding":
-            if not isinstance(value, PositionEncoding):
-                raise TypeError(f"encoding must be a PositionEncoding, got {value!r}")
-            # On the instance, not as methods: `doors` reads the class, and URPE adds but one door.
-            for other in ("embed", "rotate", "bias", "combine", "scale"):
-                super().__setattr__(other, getattr(value, other))
-        super().__setattr__(name, value)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

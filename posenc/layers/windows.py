@@ -3,8 +3,6 @@ r"""A window around any other encoding, and attention within it in time that is 
 The offset is $t = i - j$, query minus key, in tokens.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
@@ -12,6 +10,7 @@ from torch import nn
 from posenc._checks import check_count
 from posenc.layers import _checks as check
 from posenc.layers.attention import PositionEncoding, _opens
+from posenc.layers.urpe import _Around
 
 __all__ = ["Window", "attend_in_window", "mask_tensor"]
 
@@ -229,11 +228,7 @@ def _windows(x, length, block, kept) -> torch.Tensor:
     return near
 
 
-def _of_encoding(name: str) -> Any:
-    return property(lambda self: getattr(self.encoding, name))
-
-
-class Window(PositionEncoding):
+class Window(_Around):
     r"""Logits door: forbid whatever lies outside a window, and leave the rest to an encoding.
 
     $$b_{ij}' = \begin{cases} b_{ij}, & -a \le i - j < w \\
@@ -307,11 +302,6 @@ class Window(PositionEncoding):
     Xiao et al. *Efficient Streaming Language Models with Attention Sinks*. 2023, arXiv:2309.17453.
     """
 
-    # Asked for at every call, so that whatever changes inside holds; no methods, see `_opens`.
-    embed, rotate, reweight, combine, scale = map(
-        _of_encoding, ("embed", "rotate", "reweight", "combine", "scale")
-    )
-
     def __init__(
         self,
         size: int,
@@ -320,14 +310,8 @@ class Window(PositionEncoding):
         after: int = 0,
         sinks: int = 0,
     ) -> None:
-        super().__init__()
-        self.encoding = PositionEncoding() if encoding is None else encoding
+        super().__init__(encoding)
         self.size, self.after, self.sinks = _width(size, after, sinks)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "encoding" and not isinstance(value, PositionEncoding):
-            raise TypeError(f"encoding must be a PositionEncoding, got {value!r}")
-        super().__setattr__(name, value)
 
     def extra_repr(self) -> str:
         r"""Show the window where the model is printed.
