@@ -75,7 +75,8 @@ def test_all_classes_of_the_site_take_part():
     while todo:
         one = todo.pop()
         todo += one.__subclasses__()
-        if re.fullmatch(r"posenc\.layers\.\w+", one.__module__):
+        public = not one.__name__.startswith("_")  # as in the table of doors
+        if public and re.fullmatch(r"posenc\.layers\.\w+", one.__module__):
             known.add(one)
     missing = {one.__name__ for one in known - made}
     assert missing <= {"RopeAxes", "Sinusoidal2d", "Window"}
