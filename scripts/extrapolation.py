@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from posenc.equations import rope_scaling
 from posenc.equations.extrapolation import chain, divergence
+from posenc.equations.windows import sliding_window
 from posenc.layers.alibi import Alibi
 from posenc.layers.attention import PositionEncoding, doors
 from posenc.layers.complex_order import ComplexOrder
@@ -47,7 +48,9 @@ from posenc.layers.shaw import Shaw, ShawKeys
 from posenc.layers.sinusoidal import Sinusoidal
 from posenc.layers.t5 import T5
 from posenc.layers.urpe import Urpe
+from posenc.layers.windows import mask_tensor
 from posenc.layers.xlnet import TransformerXL
+from scripts.sitegen.results import average
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE, OUT = ROOT / ".cache/extrapolation", ROOT / "docs/extrapolation.json"
@@ -294,9 +297,8 @@ def train(run: Run, s: Settings = SETTINGS, bar: Callable[[Any], Any] = iter) ->
 
 def window_mask(n: int, reach: int) -> torch.Tensor:
     """The last `reach` tokens, the query's own among them."""
-    at = torch.arange(n)
-    distance = at[:, None] - at
-    return (distance >= 0) & (distance < reach)
+    at = np.arange(n)
+    return mask_tensor(sliding_window(at, at, (reach - 1, 0)))
 
 
 def whole(model: Decoder, tokens: torch.Tensor, s: Settings) -> torch.Tensor:
@@ -503,13 +505,11 @@ def gather(runs: Sequence[Run], s: Settings = SETTINGS, folder: Path = CACHE) ->
 
 def regions(tests: dict, edges: Sequence[int]) -> dict[tuple[str, str, int], float]:
     """Means over the regions, as tested plainly and with a window, of every score."""
-    widths = np.diff(edges)
-    found = {}
-    for way, score, k in product(("plain", "window"), tests["plain"], range(len(REGIONS))):
-        low, high = REGIONS[k]
-        inside = (np.array(edges[:-1]) >= low) & (np.array(edges[1:]) <= high)
-        found[way, score, k] = float(np.average(tests[way][score], weights=widths * inside))
-    return found
+    return {
+        (way, score, k): average(tests[way][score], edges, *region)
+        for way, score in product(("plain", "window"), tests["plain"])
+        for k, region in enumerate(REGIONS)
+    }
 
 
 def allowance(results: dict, task: str, encoding: str) -> dict[tuple[str, str, int], float]:

@@ -101,7 +101,8 @@ def sliding_window(
     """
     left, right = check_reach("span", span)
     step = check_count("dilation", dilation)
-    t = _offsets(q_positions, k_positions)
+    i, j = _pair(q_positions, k_positions)
+    t = i - j
     return (-right * step <= t) & (t <= left * step) & (t % step == 0)
 
 
@@ -648,11 +649,6 @@ def _pair(q_positions: np.ndarray, k_positions: np.ndarray) -> tuple[np.ndarray,
     i = check_integers("q_positions", q_positions).astype(np.int64)
     j = check_integers("k_positions", k_positions).astype(np.int64)
     return i[..., :, None], j[..., None, :]
-
-
-def _offsets(q_positions: np.ndarray, k_positions: np.ndarray) -> np.ndarray:
-    i, j = _pair(q_positions, k_positions)
-    return i - j
 
 
 def _chunk(size: int, overlap: int) -> tuple[int, int]:

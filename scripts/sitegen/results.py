@@ -1,7 +1,6 @@
 """The committed results of the experiment: means and spreads over seeds, and a Markdown table."""
 
 import json
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
@@ -57,7 +56,6 @@ class Summary(NamedTuple):
     most: float
 
 
-@cache
 def load(path: Path = FILE) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
